@@ -1,0 +1,283 @@
+/**
+ * Every configuration key, once: name, type, default, range and text. Parsing, `-show-configuration`, warnings and
+ * the reference in the README all come from this table (`provisioning.md` §19, DB-21; `system.md` BET-24).
+ */
+export type KeyType = "boolean" | "integer" | "string";
+
+export interface KeyDefinition {
+  readonly type: KeyType;
+  /** Effective value when the key is absent; undefined means unset. */
+  readonly default: boolean | number | string | undefined;
+  /** Unit or a word on the meaning, one sentence. */
+  readonly doc: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  /** debug: experimental; own: ours, not known to the Python agent; inert: accepted and without effect. */
+  readonly kind?: "debug" | "own" | "inert";
+  /** Whether `-show-configuration` prints it (CLI-28). Default true, false for inert. */
+  readonly shown?: boolean;
+}
+
+const boolean = (value: boolean, doc: string, rest: Partial<KeyDefinition> = {}) =>
+  ({ type: "boolean", default: value, doc, ...rest }) as const satisfies KeyDefinition;
+const integer = (value: number, doc: string, rest: Partial<KeyDefinition> = {}) =>
+  ({ type: "integer", default: value, doc, ...rest }) as const satisfies KeyDefinition;
+const string = (value: string, doc: string, rest: Partial<KeyDefinition> = {}) =>
+  ({ type: "string", default: value, doc, ...rest }) as const satisfies KeyDefinition;
+const optionalInteger = (doc: string, rest: Partial<KeyDefinition> = {}) =>
+  ({ type: "integer", default: undefined, doc, ...rest }) as {
+    readonly type: "integer";
+    readonly default: number | undefined;
+    readonly doc: string;
+  };
+const optionalString = (doc: string, rest: Partial<KeyDefinition> = {}) =>
+  ({ type: "string", default: undefined, doc, ...rest }) as {
+    readonly type: "string";
+    readonly default: string | undefined;
+    readonly doc: string;
+  };
+
+export const KEYS = {
+  "AutoUpdate.Enabled": boolean(true, "Legacy switch of agent self-update."),
+  "AutoUpdate.GAFamily": string("Prod", "Agent family of the goal state that is looked at."),
+  "AutoUpdate.UpdateToLatestVersion": boolean(
+    true,
+    "Whether newer agent versions are wanted; follows AutoUpdate.Enabled when absent.",
+  ),
+  "Autoupdate.Frequency": integer(3600, "Seconds between two looks at the agent manifest.", {
+    minimum: 60,
+  }),
+  "DVD.MountPoint": string("/mnt/cdrom/secure", "Where the provisioning DVD is mounted."),
+  "Debug.AgentCpuQuota": integer(50, "CPU quota of the agent in percent of one core.", {
+    minimum: 1,
+    maximum: 10000,
+    kind: "debug",
+  }),
+  "Debug.AgentCpuThrottledTimeThreshold": integer(
+    120,
+    "Seconds of throttling per check that end the quota.",
+    { minimum: 0, kind: "debug" },
+  ),
+  "Debug.AgentMemoryQuota": integer(
+    31457280,
+    "Bytes of memory that end the agent when the check is on.",
+    { minimum: 1, kind: "debug" },
+  ),
+  "Debug.AutoUpdateHotfixFrequency": integer(
+    14400,
+    "Printed only; see Debug.SelfUpdateHotfixFrequency.",
+    { minimum: 1, kind: "debug" },
+  ),
+  "Debug.AutoUpdateNormalFrequency": integer(
+    86400,
+    "Printed only; see Debug.SelfUpdateRegularFrequency.",
+    { minimum: 1, kind: "debug" },
+  ),
+  "Debug.CgroupCheckPeriod": integer(300, "Seconds between two control group checks and samples.", {
+    minimum: 1,
+    kind: "debug",
+  }),
+  "Debug.CgroupDisableOnProcessCheckFailure": boolean(
+    true,
+    "Stop using control groups when foreign processes are in the agent's.",
+    { kind: "debug" },
+  ),
+  "Debug.CgroupDisableOnQuotaCheckFailure": boolean(
+    true,
+    "Drop the agent's CPU quota when it is throttled too much.",
+    { kind: "debug" },
+  ),
+  "Debug.CgroupLogMetrics": boolean(false, "Log every control group metric.", { kind: "debug" }),
+  "Debug.EnableAgentMemoryUsageCheck": boolean(
+    false,
+    "End the agent when it uses more than Debug.AgentMemoryQuota.",
+    { kind: "debug" },
+  ),
+  "Debug.EnableCgroupV2ResourceLimiting": boolean(
+    true,
+    "Collect logs under limits on control group v2.",
+    { kind: "debug" },
+  ),
+  "Debug.EnableExtensionPolicy": boolean(false, "Apply the policy file to extensions.", {
+    kind: "debug",
+  }),
+  "Debug.EnableFastTrack": boolean(true, "Read vmSettings from the host plugin.", {
+    kind: "debug",
+  }),
+  "Debug.EnableGAVersioning": boolean(true, "Honour agent versions requested by the platform.", {
+    kind: "debug",
+  }),
+  "Debug.EnableSignatureValidation": boolean(false, "Verify signatures of extension packages.", {
+    kind: "debug",
+  }),
+  "Debug.EtpCollectionPeriod": integer(
+    300,
+    "Seconds between two collections of extension events.",
+    { minimum: 1, kind: "debug" },
+  ),
+  "Debug.FirewallRulesLogPeriod": integer(86400, "Without effect.", { minimum: 1, kind: "debug" }),
+  "Debug.LogCollectorInitialDelay": integer(300, "Seconds before the first log collection.", {
+    minimum: 0,
+    kind: "debug",
+  }),
+  DetectScvmmEnv: boolean(false, "Look for the installer of System Center VMM at start."),
+  EnableOverProvisioning: boolean(true, "Honour the platform's on-hold flag."),
+  "Extension.LogDir": string("/var/log/azure", "Parent of the log directories of extensions."),
+  "Extensions.Enabled": boolean(true, "n: extensions are not run, only reported."),
+  "Extensions.GoalStatePeriod": integer(6, "Seconds between two polls of the goal state.", {
+    minimum: 1,
+    maximum: 3600,
+  }),
+  "Extensions.InitialGoalStatePeriod": integer(
+    6,
+    "The same until the first goal state has converged; follows Extensions.GoalStatePeriod when absent.",
+    { minimum: 1, maximum: 3600 },
+  ),
+  "Extensions.WaitForCloudInit": boolean(false, "Wait for cloud-init before the first extension."),
+  "Extensions.WaitForCloudInitTimeout": integer(3600, "Seconds to wait for cloud-init at most.", {
+    minimum: 1,
+  }),
+  "HttpProxy.Host": optionalString(
+    "Proxy for storage requests: host name or URL, credentials allowed.",
+  ),
+  "HttpProxy.Port": optionalInteger("Port of the proxy.", { minimum: 1, maximum: 65535 }),
+  "Lib.Dir": string("/var/lib/waagent", "State directory."),
+  "Logs.Collect": boolean(true, "Collect logs and hand them to the platform periodically."),
+  "Logs.CollectPeriod": integer(3600, "Seconds between two log collections.", { minimum: 60 }),
+  "Logs.Console": boolean(true, "Log to /dev/console until the machine is provisioned."),
+  "Logs.Verbose": boolean(false, "Log at VERBOSE."),
+  "OS.AllowHTTP": boolean(false, "Accepted; TLS is always there, so nothing is ever downgraded."),
+  "OS.CheckRdmaDriver": boolean(true, "Install the RDMA driver that fits the host."),
+  "OS.EnableFIPS": boolean(false, "Set OPENSSL_FIPS=1 for helper programs."),
+  "OS.EnableFirewall": boolean(false, "Only root may talk to the WireServer."),
+  "OS.EnableFirewallPeriod": integer(300, "Seconds between two checks of the firewall rules.", {
+    minimum: 1,
+  }),
+  "OS.EnableRDMA": boolean(false, "Set up RDMA devices."),
+  "OS.HomeDir": string("/home", "Base directory that $HOME stands for in key paths."),
+  "OS.MonitorDhcpClientRestartPeriod": integer(
+    30,
+    "Seconds between two looks at the DHCP client.",
+    { minimum: 1 },
+  ),
+  "OS.OpensslPath": string("/usr/bin/openssl", "The openssl program."),
+  "OS.PasswordPath": string("/etc/shadow", "Password database."),
+  "OS.RemovePersistentNetRulesPeriod": integer(
+    30,
+    "Seconds between two looks for persistent network rules.",
+    { minimum: 1 },
+  ),
+  "OS.RootDeviceScsiTimeout": optionalString(
+    "Seconds written to the timeout of SCSI disks; off when unset.",
+  ),
+  "OS.RootDeviceScsiTimeoutPeriod": integer(30, "Seconds between two looks at the SCSI timeouts.", {
+    minimum: 1,
+  }),
+  "OS.SshClientAliveInterval": string("180", "ClientAliveInterval of sshd, seconds."),
+  "OS.SshDir": string("/etc/ssh", "Configuration directory of sshd."),
+  "OS.SudoersDir": string("/etc/sudoers.d", "Drop-in directory of sudo."),
+  "OS.UpdateRdmaDriver": boolean(false, "Update the RDMA driver where a package offers it."),
+  "Pid.File": string("/var/run/waagent.pid", "File that holds the daemon's pid."),
+  "Policy.PolicyFilePath": string("/etc/waagent_policy.json", "Policy file for extensions."),
+  "Protocol.EndpointDiscovery": string(
+    "dhcp",
+    "dhcp, or anything else for the fixed address 168.63.129.16.",
+  ),
+  "Provisioning.Agent": string("auto", "auto, waagent, cloud-init or disabled."),
+  "Provisioning.AllowResetSysUser": boolean(false, "Passwords of system users may be set."),
+  "Provisioning.DecodeCustomData": boolean(false, "Decode custom data from base64."),
+  "Provisioning.DeleteRootPassword": boolean(false, "Lock root's password when provisioning."),
+  "Provisioning.ExecuteCustomData": boolean(false, "Run custom data as a program."),
+  "Provisioning.MonitorHostName": boolean(false, "Publish changes of the host name."),
+  "Provisioning.MonitorHostNamePeriod": integer(30, "Seconds between two looks at the host name.", {
+    minimum: 1,
+  }),
+  "Provisioning.PasswordCryptId": string("6", "Password hash: 6, 5, 1, y, gy, 2b, 2a."),
+  "Provisioning.PasswordCryptSaltLength": integer(10, "Characters of salt.", {
+    minimum: 1,
+    maximum: 16,
+  }),
+  "Provisioning.RegenerateSshHostKeyPair": boolean(
+    false,
+    "Make new SSH host keys when provisioning.",
+  ),
+  "Provisioning.SshHostKeyPairType": string("rsa", "rsa, ecdsa, ed25519 or auto."),
+  "ResourceDisk.EnableSwap": boolean(false, "Make a swap file on the resource disk."),
+  "ResourceDisk.EnableSwapEncryption": boolean(false, "Encrypt the swap with a throw-away key."),
+  "ResourceDisk.Filesystem": string("ext3", "File system of the resource disk."),
+  "ResourceDisk.Format": boolean(false, "Set up the resource disk."),
+  "ResourceDisk.MountOptions": optionalString("Options for mounting the resource disk."),
+  "ResourceDisk.MountPoint": string("/mnt/resource", "Where the resource disk is mounted."),
+  "ResourceDisk.SwapSizeMB": integer(0, "Size of the swap file, MiB.", { minimum: 0 }),
+
+  "Debug.SelfUpdateHotfixFrequency": integer(14400, "Window in seconds for hotfix updates.", {
+    minimum: 1,
+    kind: "debug",
+    shown: false,
+  }),
+  "Debug.SelfUpdateRegularFrequency": integer(86400, "Window in seconds for regular updates.", {
+    minimum: 1,
+    kind: "debug",
+    shown: false,
+  }),
+  "Debug.EnableRsmDowngrade": boolean(false, "Without effect.", { kind: "debug", shown: false }),
+  "Monitor.NetworkConfigurationChanges": boolean(false, "Log changes of routes and interfaces.", {
+    shown: false,
+  }),
+
+  "Network.Manage": boolean(
+    true,
+    "n: interfaces, routes, DHCP and host name publishing are left alone.",
+    { kind: "own", shown: false },
+  ),
+  "Telemetry.Enabled": boolean(true, "n: no telemetry leaves the machine.", {
+    kind: "own",
+    shown: false,
+  }),
+  "Agent.Profile": string("full", "full, extensions-only, provision-only or report-only.", {
+    kind: "own",
+    shown: false,
+  }),
+  "Firewall.CoverForwarded": boolean(
+    false,
+    "Apply the firewall to forwarded traffic (containers) too.",
+    { kind: "own", shown: false },
+  ),
+} as const satisfies Readonly<Record<string, KeyDefinition>>;
+
+export type ConfigKey = keyof typeof KEYS;
+
+type Widen<Value> = Value extends boolean
+  ? boolean
+  : Value extends number
+    ? number
+    : Value extends string
+      ? string
+      : undefined;
+
+/** The effective configuration: `config["Extensions.GoalStatePeriod"]` is a number in range. */
+export type Config = { readonly [Key in ConfigKey]: Widen<(typeof KEYS)[Key]["default"]> };
+
+/** Keys found in shipped files that nothing reads; accepted without a warning (CONF-92, CONF-93, LEG-01, LEG-02, LEG-05). */
+export const INERT_KEYS: readonly string[] = [
+  "CGroups.Enabled",
+  "CGroups.EnforceLimits",
+  "CGroups.Excluded",
+  "Home.Dir",
+  "LBProbeResponder",
+  "Logs.File",
+  "Network.Interface",
+  "OS.SshdConfigPath",
+  "Provisioning.Enabled",
+  "Provisioning.UseCloudInit",
+  "Role.ConfigurationConsumer",
+  "Role.StateConsumer",
+  "Role.TopologyConsumer",
+];
+
+/** All defaults: what the agent does with an empty file. */
+export function defaultConfig(): Config {
+  return Object.fromEntries(
+    Object.entries(KEYS).map(([key, definition]) => [key, definition.default]),
+  ) as Config;
+}

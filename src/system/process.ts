@@ -1,0 +1,90 @@
+/** The process itself: arguments, environment, signals, exit. The only such place besides the other seams. */
+
+/** Variables that change what the runtime does or whom it trusts; children never see the environment anyway. */
+const DANGEROUS = [/^BUN_/, /^NODE_/, /^SSL_CERT_/, /^OPENSSL_CONF$/, /^LD_/];
+
+/** First thing in main: forgets what could steer the runtime and takes a safe umask. */
+export function settle(): void {
+  for (const name of Object.keys(process.env)) {
+    if (DANGEROUS.some((pattern) => pattern.test(name))) delete process.env[name];
+  }
+  process.umask(0o022);
+  if (process.stdout.isTTY !== true) process.env["NO_COLOR"] = "1";
+}
+
+/** Arguments after the program's name. */
+export function argv(): readonly string[] {
+  return process.argv.slice(2);
+}
+
+/** Real path of this executable; `/proc/self/exe` still runs after it was replaced. */
+export function executablePath(): string {
+  return process.execPath;
+}
+
+export function environment(): Readonly<Record<string, string | undefined>> {
+  return { ...process.env };
+}
+
+export function pid(): number {
+  return process.pid;
+}
+
+export function parentPid(): number {
+  return process.ppid;
+}
+
+export function userId(): number {
+  return process.getuid?.() ?? 0;
+}
+
+export function runtimeVersion(): string {
+  return Bun.version;
+}
+
+export function architecture(): string {
+  return process.arch === "x64" ? "x86_64" : process.arch === "arm64" ? "aarch64" : process.arch;
+}
+
+export function isTerminal(): boolean {
+  return process.stdout.isTTY === true;
+}
+
+export function writeStdout(text: string): void {
+  process.stdout.write(text);
+}
+
+export function writeStderr(text: string): void {
+  process.stderr.write(text);
+}
+
+export function exit(code: number): never {
+  process.exit(code);
+}
+
+export function onSignal(signal: "SIGTERM" | "SIGINT" | "SIGHUP", handler: () => void): void {
+  process.on(signal, handler);
+}
+
+/** Nothing may go on after an error nobody caught: state on disk is whole, the service manager starts us again. */
+export function onUncaught(handler: (error: unknown) => void): void {
+  process.on("uncaughtException", handler);
+  process.on("unhandledRejection", handler);
+}
+
+/** Starts a detached copy of a program with all of its streams on /dev/null (`-start`, `system.md` INIT-04). */
+export function spawnDetached(
+  command: readonly string[],
+  environmentOfChild: Readonly<Record<string, string>>,
+): number {
+  const child = Bun.spawn([...command], {
+    cwd: "/",
+    env: { ...environmentOfChild },
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "ignore",
+    detached: true,
+  });
+  child.unref();
+  return child.pid;
+}
