@@ -57,6 +57,9 @@ export function parseXml(text: string, what: string): XmlElement {
       start === "" ? "it is empty" : `it starts with ${JSON.stringify(start.slice(0, 40))}`;
     throw new AgentError("bad-input", `${what} is not XML: ${hint}`);
   }
+  if (body.slice(body.lastIndexOf(">") + 1).trim() !== "") {
+    throw new AgentError("bad-input", `${what} has text behind its root element`);
+  }
   let nodes: unknown;
   try {
     nodes = parser.parse(body, true);

@@ -22,8 +22,9 @@ export class Root {
     if (!logical.startsWith("/") || logical.includes("\0")) {
       throw new AgentError("refused", `${JSON.stringify(logical)} is not an absolute path`);
     }
-    const normal = path.posix.normalize(logical);
-    return this.isMachine ? normal : path.join(this.directory, normal);
+    const normal = path.posix.normalize(logical).replace(/(?<=.)\/$/, "");
+    if (this.isMachine) return normal;
+    return normal === "/" ? this.directory : this.directory + normal;
   }
 
   /** Where programs are looked up. Under a scratch root nothing outside it can be run by name. */

@@ -1,0 +1,99 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createLog } from "../../../src/system/log.ts";
+import { Root } from "../../../src/system/root.ts";
+import { FakeClock } from "../../fakes/clock.ts";
+
+const directory = mkdtempSync(path.join(tmpdir(), "waagent-log-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function setUp(level: "INFO" | "VERBOSE" = "INFO") {
+  const lines: string[] = [];
+  const clock = new FakeClock({ now: Date.UTC(2024, 4, 1, 10, 20, 30) });
+  const log = createLog({
+    root: new Root(directory),
+    clock,
+    identity: { thread: "Daemon", prefix: "Daemon" },
+    stdout: { level, write: (line) => lines.push(line) },
+    file: { level: "INFO", path: "/waagent.log" },
+    console: { level: "INFO", path: "/console" },
+  });
+  return { log, lines, clock };
+}
+
+describe("log", () => {
+  test("system.md LOG-01 LOG-02: time, level, thread, prefix, message", () => {
+    const { log, lines } = setUp();
+    log.info("Run daemon");
+    log.named({ thread: "ExtHandler", prefix: "[Pub.Ext-1.0]" }).warning("careful");
+    log.named({ thread: "MainThread", prefix: undefined }).error("bad");
+    log.verbose("not shown");
+    expect(lines).toEqual([
+      "2024-05-01T10:20:30.000000Z INFO Daemon Daemon Run daemon\n",
+      "2024-05-01T10:20:30.000000Z WARNING ExtHandler [Pub.Ext-1.0] careful\n",
+      "2024-05-01T10:20:30.000000Z ERROR MainThread bad\n",
+    ]);
+  });
+
+  test("system.md LOG-03: characters outside ASCII are backslash escapes, multi-line messages are raw", () => {
+    const { log, lines } = setUp();
+    log.info("caf\u00e9 \u4e2d \u{1f600}\nsecond\tline");
+    expect(lines[0]).toEndWith("Daemon caf\\xe9 \\u4e2d \\U0001f600\nsecond\tline\n");
+  });
+
+  test("system.md BET-22: SAS tokens never reach a line", () => {
+    const { log, lines } = setUp();
+    log.info("PUT https://h/x?comp=page&sig=SECRET failed");
+    expect(lines.join("")).not.toContain("SECRET");
+  });
+
+  test("system.md LOG-07 BET-23: after a rename by logrotate the next line goes to a new file of mode 0640", () => {
+    const { log } = setUp();
+    const file = path.join(directory, "waagent.log");
+    rmSync(file, { force: true });
+    log.info("before");
+    renameSync(file, `${file}.1`);
+    log.info("after");
+    expect(readFileSync(file, "utf8")).toContain("after");
+    expect(readFileSync(file, "utf8")).not.toContain("before");
+    expect(statSync(file).mode & 0o777).toBe(0o640);
+  });
+
+  test("identical lines are all written; periodic ones only once per interval, until reset", () => {
+    const { log, lines, clock } = setUp();
+    log.info("same");
+    log.info("same");
+    log.periodically("INFO", 60_000, "now and then");
+    log.periodically("INFO", 60_000, "now and then");
+    void clock.sleep(60_000);
+    log.periodically("INFO", 60_000, "now and then");
+    log.resetPeriodic();
+    log.periodically("INFO", 60_000, "now and then");
+    expect(lines.filter((line) => line.includes("same"))).toHaveLength(2);
+    expect(lines.filter((line) => line.includes("now and then"))).toHaveLength(3);
+  });
+
+  test("extensions.md EXT-85: lines of one handler also go to its own file at INFO and above", () => {
+    const { log } = setUp("VERBOSE");
+    const handler = log.named({ prefix: "[Pub.Ext-1.0]", also: "/CommandExecution.log" });
+    handler.info("Enable extension");
+    handler.verbose("detail");
+    const text = readFileSync(path.join(directory, "CommandExecution.log"), "utf8");
+    expect(text).toContain("INFO Daemon [Pub.Ext-1.0] Enable extension\n");
+    expect(text).not.toContain("detail");
+  });
+
+  test("system.md LOG-06: the console is only written while it is on, and only when it exists", () => {
+    const { log } = setUp();
+    const file = path.join(directory, "console");
+    log.info("no console there");
+    Bun.spawnSync(["touch", file]);
+    log.info("hello");
+    log.stopConsole();
+    log.info("silent");
+    expect(readFileSync(file, "utf8")).toContain("hello");
+    expect(readFileSync(file, "utf8")).not.toContain("silent");
+  });
+});
