@@ -38,13 +38,13 @@ describe("exec", () => {
       argv: ["sh", "-c", "cat >/dev/null; echo gone wrong >&2; exit 7"],
       stdin: new Secret("hunter2"),
     });
-    expect(failing).rejects.toThrow("failed with exit code 7: gone wrong");
+    await expect(failing).rejects.toThrow("failed with exit code 7: gone wrong");
     const text = await failing.catch((error: Error) => error.message);
     expect(text).not.toContain("hunter2");
   });
 
-  test("a program that is missing is named", () => {
-    expect(exec.run({ argv: ["no-such-program"] })).rejects.toThrow(
+  test("a program that is missing is named", async () => {
+    await expect(exec.run({ argv: ["no-such-program"] })).rejects.toThrow(
       "The program no-such-program is not installed",
     );
     expect(exec.find("no-such-program")).toBeUndefined();
@@ -54,7 +54,7 @@ describe("exec", () => {
   test("system.md BET-07: a program that hangs is ended with all of its group", async () => {
     const started = performance.now();
     const hung = exec.run({ argv: ["sh", "-c", "sleep 30 & sleep 30"], timeoutMs: 100 });
-    expect(hung).rejects.toThrow("did not end within 0.1 s and was killed");
+    await expect(hung).rejects.toThrow("did not end within 0.1 s and was killed");
     await hung.catch(() => undefined);
     expect(performance.now() - started).toBeLessThan(10_000);
   });
@@ -67,8 +67,8 @@ describe("exec", () => {
     expect(result.stdout).toBe("done\n");
   });
 
-  test("endless output is cut and the program ended", () => {
-    expect(exec.run({ argv: ["yes"], maxOutputBytes: 10_000 })).rejects.toThrow(
+  test("endless output is cut and the program ended", async () => {
+    await expect(exec.run({ argv: ["yes"], maxOutputBytes: 10_000 })).rejects.toThrow(
       "wrote more than 10000 bytes",
     );
   });
@@ -77,7 +77,7 @@ describe("exec", () => {
     const controller = new AbortController();
     const running = exec.run({ argv: ["sleep", "30"], signal: controller.signal });
     setTimeout(() => controller.abort(), 50);
-    expect(running).rejects.toThrow("was cancelled");
+    await expect(running).rejects.toThrow("was cancelled");
     await running.catch(() => undefined);
   });
 
@@ -88,14 +88,14 @@ describe("exec", () => {
     chmodSync(path.join(directory, "bin/useradd"), 0o755);
     const rooted = createExec(new Root(directory));
     expect((await rooted.run({ argv: ["/usr/sbin/useradd"] })).stdout).toBe("stub\n");
-    expect(rooted.run({ argv: ["/usr/bin/id"] })).rejects.toThrow(
+    await expect(rooted.run({ argv: ["/usr/bin/id"] })).rejects.toThrow(
       "The program /usr/bin/id is not installed",
     );
     rmSync(directory, { recursive: true });
   });
 });
 
-describe("launch", () => {
+describe("launch", async () => {
   let directory = "";
   beforeAll(() => {
     directory = mkdtempSync(path.join(tmpdir(), "waagent-launch-"));

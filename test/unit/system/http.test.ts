@@ -111,17 +111,17 @@ describe("http", () => {
     },
   );
 
-  test("a refused connection says so", () => {
-    expect(
+  test("a refused connection says so", async () => {
+    await expect(
       http.request({ method: "GET", url: "http://127.0.0.1:1/x", proxy: "never" }),
     ).rejects.toThrow("GET http://127.0.0.1:1/x failed: connection refused");
   });
 
-  test("a scratch root reaches loopback only", () => {
-    expect(
+  test("a scratch root reaches loopback only", async () => {
+    await expect(
       http.request({ method: "GET", url: "http://10.255.255.1/", proxy: "never" }),
     ).rejects.toThrow("only loopback addresses are reached");
-    expect(
+    await expect(
       http.request({ method: "GET", url: "ftp://127.0.0.1/", proxy: "never" }),
     ).rejects.toThrow("is not an http URL");
   });
@@ -200,7 +200,7 @@ describe("http", () => {
   });
 });
 
-describe("proxy choice", () => {
+describe("proxy choice", async () => {
   const target = (url: string): URL => new URL(url);
 
   test("wire-protocol.md HTTP-12: HttpProxy.Host wins over the environment, lower case over upper case", () => {
