@@ -380,8 +380,13 @@ function createPlace(scratch: string, enter: readonly string[]): Place {
   return { run, spawn };
 }
 
-function isAlive(pid: number): boolean {
-  return existsSync(`/proc/${pid}`);
+/** False for a zombie too: an orphan stays one until the machine's own init looks at it. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false; // no such process
+  }
 }
 
 function killGroup(pid: number): void {
