@@ -1,0 +1,7 @@
+export interface Counts {
+  passed: number;
+  failed: number;
+  /** `file: test name`. */
+  skipped: string[];
+}
+export function readJunit(text: string): Counts;
