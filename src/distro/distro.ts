@@ -78,6 +78,10 @@ export interface DistroRow {
   readonly resolver: "remove" | "remove-resolvconf" | "keep";
   readonly removeMachineId: boolean;
   readonly bootOptions: "grub2" | "grub1" | "loader-conf" | "none";
+  /** How `OS.RootDeviceScsiTimeout` is applied (OS-62). */
+  readonly scsiTimeout: "sysfs" | "sysctl" | "none";
+  /** "root", and "admin" on NS-BSD (OS-65). */
+  readonly rootAccount: string;
 }
 
 /** What is really there, looked up by programs, units and sockets; the name of the distribution is only a hint. */
@@ -89,8 +93,16 @@ export interface Capabilities {
   )[];
   /** "ssh.service", "sshd.service", a socket unit, or undefined. */
   readonly sshUnit: string | undefined;
+  /** Name of the installed unit of this agent without suffix: "walinuxagent", "waagent", or undefined. */
+  readonly agentUnit: string | undefined;
+  /** Image-mode or ostree system, whose /usr is read-only (OS-67). */
+  readonly ostree: boolean;
 }
 
+/** The row of this machine after its capabilities were taken into account. */
 export interface Distro extends DistroRow {
   readonly release: Release;
+  readonly capabilities: Capabilities;
+  /** False when no adapter of the matrix names this distribution (DIST-24); its facts then come from ID_LIKE. */
+  readonly known: boolean;
 }
