@@ -18,19 +18,21 @@ export interface KeyDefinition {
   readonly shown?: boolean;
 }
 
-const boolean = (value: boolean, doc: string, rest: Partial<KeyDefinition> = {}) =>
+type KeyOptions = Omit<Partial<KeyDefinition>, "type" | "default" | "doc">;
+
+const boolean = (value: boolean, doc: string, rest: KeyOptions = {}) =>
   ({ type: "boolean", default: value, doc, ...rest }) as const satisfies KeyDefinition;
-const integer = (value: number, doc: string, rest: Partial<KeyDefinition> = {}) =>
+const integer = (value: number, doc: string, rest: KeyOptions = {}) =>
   ({ type: "integer", default: value, doc, ...rest }) as const satisfies KeyDefinition;
-const string = (value: string, doc: string, rest: Partial<KeyDefinition> = {}) =>
+const string = (value: string, doc: string, rest: KeyOptions = {}) =>
   ({ type: "string", default: value, doc, ...rest }) as const satisfies KeyDefinition;
-const optionalInteger = (doc: string, rest: Partial<KeyDefinition> = {}) =>
+const optionalInteger = (doc: string, rest: KeyOptions = {}) =>
   ({ type: "integer", default: undefined, doc, ...rest }) as {
     readonly type: "integer";
     readonly default: number | undefined;
     readonly doc: string;
   };
-const optionalString = (doc: string, rest: Partial<KeyDefinition> = {}) =>
+const optionalString = (doc: string, rest: KeyOptions = {}) =>
   ({ type: "string", default: undefined, doc, ...rest }) as {
     readonly type: "string";
     readonly default: string | undefined;
