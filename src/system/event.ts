@@ -13,4 +13,6 @@ export interface TelemetryEvent {
   readonly periodMs?: number;
   /** Failed events are logged too, unless false (TEL-55). */
   readonly log?: boolean;
+  /** Task that emits it (TEL-04 `TaskName`), e.g. "MonitorHandler"; the process's main task when absent. */
+  readonly task?: string;
 }
