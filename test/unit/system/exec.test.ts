@@ -1,10 +1,9 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { describe, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Secret } from "../../../src/base/secret.ts";
 import { createExec } from "../../../src/system/exec.ts";
-import { createLaunch, isAlive } from "../../../src/system/launch.ts";
 import { Root } from "../../../src/system/root.ts";
 
 const exec = createExec(new Root("/"));
@@ -92,56 +91,5 @@ describe("exec", () => {
       "The program /usr/bin/id is not installed",
     );
     rmSync(directory, { recursive: true });
-  });
-});
-
-describe("launch", async () => {
-  let directory = "";
-  beforeAll(() => {
-    directory = mkdtempSync(path.join(tmpdir(), "waagent-launch-"));
-  });
-  afterAll(() => rmSync(directory, { recursive: true, force: true }));
-  const request = (shellCommand: string, timeoutMs = 10_000) => ({
-    shellCommand,
-    cwd: "/" as const,
-    environment: { PATH: "/usr/bin:/bin", MARK: "x" },
-    stdout: "/out" as const,
-    stderr: "/err" as const,
-    exitFile: "/code" as const,
-    timeoutMs,
-  });
-  const read = (name: string): string => readFileSync(path.join(directory, name), "utf8");
-
-  test("extensions.md EXT-70: the command runs through the shell in a session of its own, output goes to files", async () => {
-    const launch = createLaunch(new Root(directory));
-    const command = "echo $MARK > /dev/stdout; echo e >&2; ps -o sid= -p $$ >/dev/null; exit 4";
-    const result = await launch.start(request(command)).wait();
-    expect(result).toMatchObject({ code: 4, timedOut: false });
-    expect([read("out"), read("err"), read("code")]).toEqual(["x\n", "e\n", "4\n"]);
-  });
-
-  test("extensions.md EXT-72: children that go on do not delay the command", async () => {
-    const launch = createLaunch(new Root(directory));
-    const running = launch.start(request("sleep 30 & echo started"));
-    const result = await running.wait();
-    running.kill();
-    expect(result.code).toBe(0);
-    expect(result.durationMs).toBeLessThan(10_000);
-  });
-
-  test("extensions.md EXT-73: a time-out kills the whole group", async () => {
-    const launch = createLaunch(new Root(directory));
-    const running = launch.start(request("sleep 31 & sleep 31", 100));
-    expect(await running.wait()).toMatchObject({ code: undefined, timedOut: true });
-    expect(isAlive(running.identity)).toBe(false);
-  });
-
-  test("a command that an earlier agent started is picked up with its exit code", async () => {
-    const launch = createLaunch(new Root(directory));
-    const { identity } = launch.start(request("sleep 0.4; exit 5"));
-    expect(isAlive(identity)).toBe(true);
-    expect(isAlive({ ...identity, startTime: "1" })).toBe(false);
-    const result = await launch.attach(identity, { exitFile: "/code", timeoutMs: 5000 }).wait();
-    expect(result).toMatchObject({ code: 5, timedOut: false });
   });
 });
