@@ -1,0 +1,324 @@
+import { describe, isAgentError, type AgentError } from "../base/error.ts";
+import { join, type SystemPath } from "../system/root.ts";
+import type { System } from "../system/system.ts";
+import { arbitrate, type Candidate } from "./arbitration.ts";
+import { encryptedPayloadHeaders, type CertificateStore } from "./certificates.ts";
+import type { Storage } from "./download.ts";
+import { emptyExtensions, parseExtensionsConfig, parseOnHold } from "./extensions-config.ts";
+import type { GoalStateDocument } from "./goal-state-document.ts";
+import type {
+  CertificateSummary,
+  ExtensionsGoalState,
+  GoalState,
+  RemoteAccess,
+} from "./goal-state.ts";
+import type { HistoryEntry } from "./history-entry.ts";
+import { parseHostingEnvironment, type HostingEnvironment } from "./hosting-environment.ts";
+import { parseRemoteAccess } from "./remote-access.ts";
+import { writePlaceholder, writeSharedConfig } from "./state-files.ts";
+import type { Transport } from "./transport.ts";
+import type { VmSettingsClient, VmSettingsOutcome } from "./vm-settings-client.ts";
+import type { WireClient } from "./wire-client.ts";
+
+/**
+ * Keeps the goal state up to date (`wire-protocol.md` §5.3, §11). An unchanged poll is one small request (two with
+ * Fast Track, the second answered 304): nothing is parsed, run or written.
+ *
+ *     const goals = createGoalStateClient(system, wire, { storage, certificates, transport, vmSettings, ... });
+ *     const { goalState, extensionsChanged, incarnationChanged } = await goals.update();
+ */
+export interface GoalStateClient {
+  /** The last goal state that was adopted. */
+  current(): GoalState | undefined;
+  /**
+   * Everything or nothing: when it fails, the next call tries all of it again (GS-14).
+   * Errors: AgentError "protocol", "gone", "bad-input" or "cancelled".
+   */
+  update(options?: UpdateOptions): Promise<GoalStateUpdate>;
+  /** A status report of an outdated goal state was built: the lost Fast Track time is forgotten (VMS-17). */
+  statusReported(): void;
+}
+
+export interface UpdateOptions {
+  /** Everything is fetched, whether it changed or not. */
+  readonly force?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface GoalStateUpdate {
+  readonly goalState: GoalState;
+  /** The extensions goal has another id than after the previous update, and is not outdated (GS-31). */
+  readonly extensionsChanged: boolean;
+  /** Documents of the WireServer were fetched for another incarnation (GS-32). */
+  readonly incarnationChanged: boolean;
+  /** Fast Track could not be asked this time; what the WireServer wants was processed all the same (DB-05). */
+  readonly degraded: AgentError | undefined;
+}
+
+export interface GoalStateClientOptions {
+  readonly libDir: SystemPath;
+  readonly storage: Storage;
+  readonly certificates: CertificateStore;
+  /** undefined: what is encrypted for us cannot be asked for. */
+  readonly transport: Transport | undefined;
+  /** Absent: Fast Track is off (`Debug.EnableFastTrack`). */
+  readonly vmSettings?: VmSettingsClient | undefined;
+  /** Where a changed goal state is kept; absent: nowhere. */
+  readonly history?: ((tag: string) => HistoryEntry) | undefined;
+  /** Wait before the last look for missing certificates (GS-41), ms. */
+  readonly periodMs: number;
+}
+
+type Needs = Pick<System, "files" | "clock" | "log" | "emit">;
+
+/** What the WireServer said, for one incarnation. */
+interface WireState {
+  readonly document: GoalStateDocument;
+  readonly environment: HostingEnvironment | undefined;
+  readonly fabric: ExtensionsGoalState;
+  readonly certificates: readonly CertificateSummary[];
+  readonly remoteAccess: RemoteAccess | undefined;
+}
+
+const NO_HISTORY: HistoryEntry = { save: () => undefined };
+
+export function createGoalStateClient(
+  system: Needs,
+  wire: WireClient,
+  options: GoalStateClientOptions,
+): GoalStateClient {
+  const { libDir, storage, certificates, transport, vmSettings } = options;
+  let wireState: WireState | undefined;
+  let goal: GoalState | undefined;
+
+  const fetchExtensions = async (
+    { extensionsConfigUri, incarnation }: GoalStateDocument,
+    history: HistoryEntry,
+    signal: AbortSignal | undefined,
+  ): Promise<ExtensionsGoalState> => {
+    if (extensionsConfigUri === undefined) return emptyExtensions(incarnation);
+    const text = await wire.get(extensionsConfigUri, { what: "ExtensionsConfig", signal });
+    history.save("ExtensionsConfig.xml", text);
+    const { goal: extensions, artifactsProfileUri } = parseExtensionsConfig(text, incarnation);
+    if (artifactsProfileUri === undefined) return extensions;
+    return { ...extensions, onHold: await isOnHold(artifactsProfileUri, signal) };
+  };
+
+  /** ECFG-11: a profile that cannot be had or read means "not on hold". */
+  const isOnHold = async (uri: string, signal: AbortSignal | undefined): Promise<boolean> => {
+    const operation = "ArtifactsProfileBlob";
+    try {
+      const onHold = parseOnHold(await storage.fetchProfile(uri, signal));
+      system.emit({ operation, success: true, message: `onHold: ${onHold}` });
+      return onHold;
+    } catch (error) {
+      if (isAgentError(error, "cancelled")) throw error;
+      const message = `The artifacts profile cannot be used, extensions are not held: ${describe(error)}`;
+      system.emit({ operation, success: false, message });
+      return false;
+    }
+  };
+
+  const fetchCertificates = async (
+    uri: string | undefined,
+    history: HistoryEntry,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly CertificateSummary[]> => {
+    if (uri === undefined) return [];
+    if (transport === undefined) {
+      const message = "The certificates cannot be fetched, there is no transport certificate";
+      system.emit({ operation: "GoalStateCertificates", success: false, message });
+      return [];
+    }
+    const { summary, failure } = await certificates.read(wire, uri, transport, { signal });
+    if (failure === undefined) {
+      const text = JSON.stringify(summary);
+      system.log.info(`Certificates: ${text}`);
+      system.emit({ operation: "GoalStateCertificates", success: true, message: text });
+      history.save("Certificates.json", text);
+    }
+    return summary;
+  };
+
+  /** GS-13. */
+  const fetchAll = async (
+    document: GoalStateDocument,
+    history: HistoryEntry,
+    signal: AbortSignal | undefined,
+  ): Promise<WireState> => {
+    const fabric = await fetchExtensions(document, history, signal);
+    let environment: HostingEnvironment | undefined;
+    if (document.hostingEnvironmentUri !== undefined) {
+      const what = "HostingEnvironmentConfig";
+      const text = await wire.get(document.hostingEnvironmentUri, { what, signal });
+      history.save("HostingEnvironmentConfig.xml", text);
+      environment = parseHostingEnvironment(text);
+    }
+    if (document.sharedConfigUri !== undefined) {
+      const text = await wire.get(document.sharedConfigUri, { what: "SharedConfig", signal });
+      history.save("SharedConfig.xml", text);
+      writeSharedConfig(system, libDir, text);
+    }
+    const summary = await fetchCertificates(document.certificatesUri, history, signal);
+    let remoteAccess: RemoteAccess | undefined;
+    if (document.remoteAccessUri !== undefined && transport !== undefined) {
+      const headers = encryptedPayloadHeaders(transport, "AES128_CBC");
+      const what = "the RemoteAccess document";
+      const text = await wire.get(document.remoteAccessUri, { what, headers, signal });
+      history.save("RemoteAccess.xml", text);
+      remoteAccess = parseRemoteAccess(text);
+    }
+    return { document, environment, fabric, certificates: summary, remoteAccess };
+  };
+
+  const askVmSettings = async (
+    force: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<{ outcome: VmSettingsOutcome; degraded: AgentError | undefined }> => {
+    if (vmSettings === undefined) return { outcome: { kind: "none" }, degraded: undefined };
+    try {
+      return { outcome: await vmSettings.read({ force, signal }), degraded: undefined };
+    } catch (error) {
+      if (!isAgentError(error) || isAgentError(error, "cancelled")) throw error;
+      return { outcome: vmSettings.cached(), degraded: error };
+    }
+  };
+
+  const updateOnce = async (
+    force: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<GoalStateUpdate> => {
+    const { document, text } = await wire.goalState(signal);
+    const incarnationChanged = document.incarnation !== wireState?.document.incarnation;
+    const { outcome, degraded } = await askVmSettings(force, signal);
+    const stopped = outcome.kind === "stopped";
+    const wireChanged = force || incarnationChanged || stopped;
+    const settingsChanged = outcome.kind === "fast-track" && outcome.updated;
+    if (!wireChanged && !settingsChanged && goal !== undefined)
+      return { goalState: goal, extensionsChanged: false, incarnationChanged: false, degraded };
+
+    if (force) system.log.info("The whole goal state is fetched again");
+    const tag =
+      outcome.kind === "fast-track"
+        ? `${document.incarnation}-${outcome.etag}`
+        : document.incarnation;
+    const history = options.history?.(tag) ?? NO_HISTORY;
+    if (wireChanged || wireState === undefined) history.save("GoalState.xml", text);
+    if (settingsChanged) history.save("VmSettings.json", outcome.text);
+    let next =
+      wireChanged || wireState === undefined
+        ? await fetchAll(document, history, signal)
+        : { ...wireState, document };
+
+    const candidate: Candidate = {
+      current: goal?.extensions,
+      fabric: wireChanged ? next.fabric : undefined,
+      fastTrack: outcome.kind === "fast-track" ? outcome.goal : undefined,
+      lastFastTrack: stopped ? outcome.lastTimestamp : vmSettings?.disabledSince(),
+    };
+    const extensions = arbitrate(candidate);
+    if (extensions.source === "FastTrack" && !wireChanged)
+      next = await withMissingCertificates(next, history, signal);
+
+    const previousId = goal?.extensions.id;
+    wireState = next;
+    goal = toGoalState(next, extensions);
+    writePlaceholder(system, libDir);
+    const extensionsChanged = extensions.id !== previousId && !extensions.outdated;
+    if (extensionsChanged) reportSignatures(extensions);
+    return { goalState: goal, extensionsChanged, incarnationChanged, degraded };
+  };
+
+  /** Step 10 of GS-30: certificates that were removed behind our back are fetched again; failing is not fatal. */
+  const withMissingCertificates = async (
+    state: WireState,
+    history: HistoryEntry,
+    signal: AbortSignal | undefined,
+  ): Promise<WireState> => {
+    const missing = state.certificates.filter(
+      ({ thumbprint }) => !system.files.exists(join(libDir, `${thumbprint}.crt`)),
+    );
+    if (missing.length === 0) return state;
+    for (const { thumbprint } of missing)
+      system.log.info(
+        `The certificate ${thumbprint} is missing, the certificates are fetched again`,
+      );
+    const uri = state.document.certificatesUri;
+    return { ...state, certificates: await fetchCertificates(uri, history, signal) };
+  };
+
+  /** Step 9 of GS-30. */
+  const reportSignatures = (extensions: ExtensionsGoalState): void => {
+    if (!extensions.signatureCapable) return;
+    for (const { name, version, state, encodedSignature } of extensions.handlers) {
+      if (state === "uninstall") continue;
+      const success = encodedSignature !== "";
+      const message = success ? "The extension is signed" : "The extension is not signed";
+      system.emit({ operation: "ExtensionSigned", success, message, name, version, log: false });
+    }
+  };
+
+  /** GS-40, GS-41: new Fast Track settings may be encrypted for a certificate that the WireServer brings a little later. */
+  const update = async ({
+    force = false,
+    signal,
+  }: UpdateOptions = {}): Promise<GoalStateUpdate> => {
+    let result = await updateOnce(force, signal);
+    if (!result.extensionsChanged || result.goalState.extensions.source !== "FastTrack")
+      return result;
+    for (let attempt = 1; unknownThumbprints(result.goalState).length > 0; attempt += 1) {
+      const missing = unknownThumbprints(result.goalState).join(", ");
+      if (attempt === 3) {
+        const message = `Settings are encrypted for certificates the platform did not send: ${missing}`;
+        system.log.warning(message);
+        system.emit({ operation: "FetchGoalState", success: false, message, log: false });
+        break;
+      }
+      if (attempt === 2) await system.clock.sleep(options.periodMs, signal);
+      system.log.info(`Settings need the certificates ${missing}: the goal state is fetched again`);
+      const again = await updateOnce(true, signal);
+      result = {
+        ...again,
+        extensionsChanged: true,
+        incarnationChanged: result.incarnationChanged || again.incarnationChanged,
+      };
+    }
+    return result;
+  };
+
+  return {
+    current: () => goal,
+    update,
+    statusReported: () => {
+      if (goal?.extensions.outdated === true) vmSettings?.forgetLastFastTrack();
+    },
+  };
+}
+
+/** Thumbprints that protected settings name and the certificate summary does not. */
+export function unknownThumbprints(goal: GoalState): readonly string[] {
+  const known = new Set(goal.certificates.map(({ thumbprint }) => thumbprint));
+  const wanted = goal.extensions.handlers
+    .flatMap((handler) => handler.settings)
+    .filter((settings) => settings.protectedSettings !== null)
+    .map((settings) => settings.thumbprint ?? "(none)");
+  return [...new Set(wanted)].filter((thumbprint) => !known.has(thumbprint));
+}
+
+function toGoalState(state: WireState, extensions: ExtensionsGoalState): GoalState {
+  const { document, environment, certificates, remoteAccess } = state;
+  return {
+    incarnation: document.incarnation,
+    vm: {
+      containerId: document.containerId,
+      instanceId: document.instanceId,
+      configName: document.configName,
+      vmName: environment?.vmName,
+      roleName: environment?.roleName,
+      tenantName: environment?.tenantName,
+    },
+    extensions,
+    certificates,
+    remoteAccess,
+  };
+}

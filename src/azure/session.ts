@@ -1,0 +1,94 @@
+import { describe, isAgentError } from "../base/error.ts";
+import type { SystemPath } from "../system/root.ts";
+import type { System } from "../system/system.ts";
+import { createCertificateStore } from "./certificates.ts";
+import { createStorage, type Storage } from "./download.ts";
+import { createGoalStateClient, type GoalStateClient } from "./goal-state-client.ts";
+import type { HistoryEntry } from "./history-entry.ts";
+import { createHostPlugin, type HostObservation, type HostPlugin } from "./host-plugin.ts";
+import type { HttpErrorCounts } from "./retry.ts";
+import { ensureTransport, type Transport } from "./transport.ts";
+import { createWireClient, type WireClient } from "./wire-client.ts";
+
+/**
+ * Everything that talks to the platform, once for the whole process (DB-02).
+ *
+ *     const session = await detectEndpoint(system, libDir, {
+ *       discovery: config["Protocol.EndpointDiscovery"],
+ *       connect: (endpoint, signal) => openSession(system, endpoint, { libDir, openssl, fresh: true, signal, ... }),
+ *     });
+ *     await reportHealth(system, session.wire, healthTarget(session.goals.current()), { health });
+ *     const { goalState, extensionsChanged } = await session.goals.update();
+ *     await uploadStatus(system, session, { document, blob: goalState.extensions.statusBlob });
+ */
+export interface Session {
+  readonly endpoint: string;
+  readonly wire: WireClient;
+  readonly hostPlugin: HostPlugin;
+  readonly storage: Storage;
+  /** undefined when openssl could not make one; then there are no certificates and no just-in-time users. */
+  readonly transport: Transport | undefined;
+  readonly goals: GoalStateClient;
+}
+
+export interface SessionOptions {
+  readonly libDir: SystemPath;
+  /** `OS.OpensslPath`. */
+  readonly openssl: string;
+  /** The daemon makes a new transport pair once per boot; another process uses the one on disk (CERT-03, DB-26). */
+  readonly fresh: boolean;
+  /** `Extensions.GoalStatePeriod`, ms. */
+  readonly periodMs: number;
+  readonly errors?: HttpErrorCounts | undefined;
+  readonly onObservation?: ((observation: HostObservation) => void) | undefined;
+  readonly history?: ((tag: string) => HistoryEntry) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Version negotiation, transport keys and the first goal state: one try of detection (DHCP-04).
+ * Errors: AgentError "protocol", "protocol-not-found", "gone", "cancelled" and those of files.
+ */
+export async function openSession(
+  system: System,
+  endpoint: string,
+  options: SessionOptions,
+): Promise<Session> {
+  const { libDir, openssl, signal } = options;
+  const wire = createWireClient(system, endpoint, { errors: options.errors });
+  // A key takes as long as many requests: it is made while the platform answers.
+  const making = makeTransport(system, options);
+  try {
+    await wire.negotiate(signal);
+  } finally {
+    await making;
+  }
+  const transport = await making;
+  const hostPlugin = createHostPlugin(system, wire, { onObservation: options.onObservation });
+  const storage = createStorage(system, wire, hostPlugin);
+  const certificates = createCertificateStore(system, libDir, { openssl });
+  const goals = createGoalStateClient(system, wire, {
+    libDir,
+    storage,
+    certificates,
+    transport,
+    history: options.history,
+    periodMs: options.periodMs,
+  });
+  await goals.update({ signal });
+  return { endpoint, wire, hostPlugin, storage, transport, goals };
+}
+
+/** CERT-03: without a pair the agent still runs, it only cannot receive secrets. */
+async function makeTransport(
+  system: System,
+  { libDir, openssl, fresh, signal }: SessionOptions,
+): Promise<Transport | undefined> {
+  try {
+    return await ensureTransport(system, libDir, { openssl, fresh, signal });
+  } catch (error) {
+    if (isAgentError(error, "cancelled")) return undefined; // the requests beside it report the cancellation
+    system.log.error(`Could not make the transport certificate: ${describe(error)}`);
+    return undefined;
+  }
+}

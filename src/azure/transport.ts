@@ -1,0 +1,155 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { AgentError } from "../base/error.ts";
+import { JsonReader } from "../base/json.ts";
+import { join, type SystemPath } from "../system/root.ts";
+import type { System } from "../system/system.ts";
+
+/**
+ * The key pair the platform encrypts certificates and passwords for (`wire-protocol.md` CERT-01..03, DB-26).
+ *
+ *     const transport = await ensureTransport(system, libDir, { openssl, fresh: true });
+ */
+export interface Transport {
+  readonly keyFile: SystemPath;
+  readonly certificateFile: SystemPath;
+  /** Base64 of the DER, one line: the header value of WIRE-05. */
+  readonly certificate: string;
+}
+
+export interface TransportOptions {
+  /** `OS.OpensslPath`. */
+  readonly openssl: string;
+  /** A new pair, unless one was made since this boot; false: the pair on disk is taken while it can be used. */
+  readonly fresh: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const SUBJECT_KEY_IDENTIFIER = Buffer.from("0603551d0e", "hex");
+const RENEW_BEFORE_MS = 30 * 24 * 3600 * 1000;
+const DAYS = "730";
+const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+
+/** What `openssl req` needs where the system has no usable openssl.cnf. */
+const OWN_CONFIGURATION = `[req]
+distinguished_name = name
+x509_extensions = extensions
+[name]
+[extensions]
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid:always
+basicConstraints = critical,CA:TRUE
+`;
+
+/** Errors: AgentError "crypt" or those of exec and files. */
+export async function ensureTransport(
+  system: Pick<System, "files" | "exec" | "clock" | "log">,
+  libDir: SystemPath,
+  options: TransportOptions,
+): Promise<Transport> {
+  const existing = readTransport(system, libDir);
+  if (existing !== undefined && (!options.fresh || madeSinceBoot(system, libDir))) return existing;
+  const made = await generate(system, libDir, options);
+  const bootId = readBootId(system);
+  if (bootId !== undefined) {
+    const state = JSON.stringify({ version: 1, bootId });
+    system.files.write(stateFile(libDir), state, { mode: 0o600 });
+  }
+  return made;
+}
+
+/** The pair on disk; undefined when it is absent, damaged, without key identifier or near its end. */
+export function readTransport(
+  system: Pick<System, "files" | "clock">,
+  libDir: SystemPath,
+): Transport | undefined {
+  const keyFile = join(libDir, "TransportPrivate.pem");
+  const certificateFile = join(libDir, "TransportCert.pem");
+  try {
+    const certificate = new X509Certificate(system.files.readText(certificateFile));
+    const key = createPrivateKey(system.files.readText(keyFile));
+    const usable =
+      certificate.checkPrivateKey(key) &&
+      certificate.raw.includes(SUBJECT_KEY_IDENTIFIER) &&
+      Date.parse(certificate.validTo) - system.clock.now() > RENEW_BEFORE_MS;
+    if (!usable) return undefined;
+    return { keyFile, certificateFile, certificate: certificate.raw.toString("base64") };
+  } catch {
+    return undefined; // absent or damaged: a new pair takes its place
+  }
+}
+
+async function generate(
+  system: Pick<System, "files" | "exec" | "clock" | "log">,
+  libDir: SystemPath,
+  options: TransportOptions,
+): Promise<Transport> {
+  const keyFile = join(libDir, ".TransportPrivate.pem.new");
+  const certificateFile = join(libDir, ".TransportCert.pem.new");
+  const configuration = join(libDir, ".transport.cnf");
+  const run = (...extra: string[]): Promise<unknown> =>
+    system.exec.run({
+      argv: [
+        options.openssl,
+        ...["req", "-x509", "-nodes", "-subj", "/CN=LinuxTransport", "-days", DAYS],
+        ...["-newkey", "rsa:2048", ...extra],
+        ...["-keyout", system.files.realPath(keyFile)],
+        ...["-out", system.files.realPath(certificateFile)],
+      ],
+      signal: options.signal,
+    });
+  try {
+    // The key must never be readable by others, not even before openssl has set the mode.
+    system.files.write(keyFile, "", { mode: 0o600, durable: false });
+    let reason: unknown;
+    try {
+      await run();
+    } catch (error) {
+      reason = error;
+    }
+    if (reason !== undefined || !hasKeyIdentifier(system, certificateFile)) {
+      // CERT-02: the platform addresses us by key identifier, and not every openssl.cnf asks for one.
+      system.log.verbose("The system's openssl.cnf makes no usable certificate, using our own");
+      system.files.write(configuration, OWN_CONFIGURATION, { mode: 0o600, durable: false });
+      await run("-config", system.files.realPath(configuration));
+      if (!hasKeyIdentifier(system, certificateFile))
+        throw new AgentError("crypt", "openssl made no certificate with a key identifier", {
+          cause: reason,
+        });
+    }
+    system.files.chmod(keyFile, 0o400);
+    system.files.chmod(certificateFile, 0o400);
+    system.files.rename(keyFile, join(libDir, "TransportPrivate.pem"));
+    system.files.rename(certificateFile, join(libDir, "TransportCert.pem"));
+  } finally {
+    for (const file of [keyFile, certificateFile, configuration]) system.files.remove(file);
+  }
+  const made = readTransport(system, libDir);
+  if (made === undefined)
+    throw new AgentError("crypt", `The transport certificate in ${libDir} cannot be used`);
+  return made;
+}
+
+function hasKeyIdentifier(system: Pick<System, "files">, file: SystemPath): boolean {
+  const text = system.files.readTextIfExists(file);
+  if (text === undefined || !text.includes("-----BEGIN CERTIFICATE-----")) return false;
+  return new X509Certificate(text).raw.includes(SUBJECT_KEY_IDENTIFIER);
+}
+
+function stateFile(libDir: SystemPath): SystemPath {
+  return join(libDir, "waagent_transport.json");
+}
+
+function readBootId(system: Pick<System, "files">): string | undefined {
+  return system.files.readTextIfExists(BOOT_ID)?.trim();
+}
+
+function madeSinceBoot(system: Pick<System, "files">, libDir: SystemPath): boolean {
+  const bootId = readBootId(system);
+  const text = system.files.readTextIfExists(stateFile(libDir));
+  if (bootId === undefined || text === undefined) return false;
+  try {
+    return JsonReader.parse(text, stateFile(libDir)).get("bootId").string() === bootId;
+  } catch {
+    return false; // a damaged note only costs a new pair
+  }
+}
