@@ -1,0 +1,158 @@
+import { describe } from "../base/error.ts";
+import type { Config } from "../config/table.ts";
+import type { System } from "../system/system.ts";
+import {
+  chooseFirewallTool,
+  type FirewallOptions,
+  firewallRules,
+  type FirewallTool,
+  setUpFirewall,
+} from "./firewall.ts";
+
+/** Seconds between two checks are in this key (`system.md` ENV-03). */
+export const FIREWALL_PERIOD = "OS.EnableFirewallPeriod" satisfies keyof Config;
+
+/** What the check remembers; start with `initialFirewallState`. */
+export interface FirewallState {
+  readonly tool: FirewallTool | undefined;
+  /** Evidence that nothing has changed, see `evidence`; undefined when there is none to be had. */
+  readonly evidence: string | undefined;
+  /** `clock.monotonic()` of the last check that really listed the rules; undefined before the first. */
+  readonly listedAt: number | undefined;
+  /** After a roll-back nothing is tried before this instant of `clock.monotonic()`. */
+  readonly heldUntil: number;
+  readonly reports: Reports;
+}
+
+interface Reports {
+  readonly count: number;
+  /** Instant of the last one that was made. */
+  readonly at: number;
+}
+
+export const initialFirewallState: FirewallState = {
+  tool: undefined,
+  evidence: undefined,
+  listedAt: undefined,
+  heldUntil: 0,
+  reports: { count: 0, at: 0 },
+};
+
+export interface FirewallCheck extends FirewallOptions {
+  /** Address of the WireServer; 0 as user id is root. */
+  readonly address: string;
+  readonly userId: number;
+}
+
+const HOUR_MS = 3_600_000;
+const SILENCE_MS = 12 * HOUR_MS;
+const FREE_REPORTS = 3;
+/** Evidence is believed for this long; then the rules are listed again whatever it says. */
+const LISTING_PERIOD_MS = HOUR_MS;
+const HOLD_MS = HOUR_MS;
+
+/** Kernel modules that our rules use; each use counts in the module's reference count. */
+const MODULES = [
+  "ip_tables",
+  "iptable_security",
+  "nf_tables",
+  "nft_chain_filter",
+  "nft_compat",
+  "nft_counter",
+  "nft_ct",
+  "x_tables",
+  "xt_conntrack",
+  "xt_owner",
+  "xt_tcpudp",
+] as const;
+/** Without these counts a rule could go without a trace: the owner match, or nft's own conntrack expression. */
+const TELLING: Readonly<Record<FirewallTool["kind"], readonly string[]>> = {
+  iptables: ["xt_owner", "xt_conntrack"],
+  nft: ["nft_ct"],
+};
+
+/**
+ * The periodic check (`extensions.md` FW-09, `system.md` FW-02): right rules are left alone, wrong or absent ones are
+ * replaced. The first three messages are told as event `ResetFirewall`, then one in 12 h.
+ *
+ * Listing rules takes a program, and an idle agent runs none. So between two listings the reference counts of the
+ * kernel modules behind the rules stand for them: a rule that goes takes its counts along. Listing happens when a
+ * count has changed, once in an hour in any case, and at every run where the kernel has these modules built in.
+ */
+export async function checkFirewall(
+  system: Pick<System, "exec" | "log" | "clock" | "files" | "emit">,
+  config: Pick<Config, "OS.EnableFirewall" | "Firewall.CoverForwarded">,
+  state: FirewallState,
+  check: FirewallCheck,
+): Promise<FirewallState> {
+  if (!config["OS.EnableFirewall"]) return state;
+  const now = system.clock.monotonic();
+  if (now < state.heldUntil) return state;
+  const seen = evidence(system, state.tool);
+  if (
+    seen !== undefined &&
+    seen === state.evidence &&
+    state.listedAt !== undefined &&
+    now - state.listedAt < LISTING_PERIOD_MS
+  )
+    return state;
+
+  let next: FirewallState = { ...state, listedAt: now };
+  try {
+    const rules = firewallRules(config, check.address, check.userId);
+    const tool = state.tool ?? (await chooseFirewallTool(system));
+    next = { ...next, tool };
+    const outcome = await setUpFirewall(system, tool, rules, { probe: check.probe });
+    if (outcome.result === "applied")
+      next = report(
+        system,
+        next,
+        outcome.before === "absent",
+        outcome.before === "absent"
+          ? `Set up the firewall for ${rules.address} with ${tool.kind}`
+          : `The firewall rules for ${rules.address} were inconsistent; they have been replaced`,
+      );
+    if (outcome.result === "rolled-back") {
+      next = report(
+        system,
+        { ...next, heldUntil: now + HOLD_MS },
+        false,
+        `With the firewall rules the agent itself could not reach ${rules.address}; they were removed again and will be tried again in an hour`,
+      );
+    }
+    return { ...next, evidence: evidence(system, tool) };
+  } catch (error) {
+    next = report(system, next, false, `Could not check the firewall: ${describe(error)}`);
+    // The tool may have been installed, removed or exchanged: choose again next time.
+    return { ...next, tool: undefined, evidence: undefined };
+  }
+}
+
+function report(
+  system: Pick<System, "emit" | "log" | "clock">,
+  state: FirewallState,
+  success: boolean,
+  message: string,
+): FirewallState {
+  const now = system.clock.monotonic();
+  const { count, at } = state.reports;
+  if (count >= FREE_REPORTS && now - at < SILENCE_MS) return state;
+  if (success) system.log.info(message);
+  else system.log.warning(message);
+  system.emit({ operation: "ResetFirewall", success, message, log: false });
+  return { ...state, reports: { count: count + 1, at: now } };
+}
+
+/** Reference counts that our rules are part of; undefined when the kernel does not show the telling ones. */
+function evidence(
+  system: Pick<System, "files">,
+  tool: FirewallTool | undefined,
+): string | undefined {
+  if (tool === undefined) return undefined;
+  const counts = MODULES.flatMap((name) => {
+    const count = system.files.readTextIfExists(`/sys/module/${name}/refcnt`)?.trim();
+    return count === undefined ? [] : [`${name}=${count}`];
+  });
+  const shown = (name: string): boolean => counts.some((entry) => entry.startsWith(`${name}=`));
+  return TELLING[tool.kind].every(shown) ? counts.join(" ") : undefined;
+}
