@@ -1,21 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { statSync } from "node:fs";
 import { parseEventDocument, type EventDocument } from "../../../src/report/event-document.ts";
-import type { EventFacts } from "../../../src/report/event-parameters.ts";
 import { osVersionText } from "../../../src/report/event-parameters.ts";
 import { createEventSpool, type EventSpoolOptions } from "../../../src/report/events.ts";
 import { createFakeSystem, type FakeSystem } from "../../fakes/system.ts";
+import { facts } from "./facts.ts";
 
 const NOW = Date.UTC(2030, 0, 2, 3, 4, 5, 250);
-
-export const facts: EventFacts = {
-  agentVersion: "2.15.0.1",
-  processId: 4711,
-  osVersion: "Linux:ubuntu-22.04-jammy:6.8.0",
-  ramMiB: 3912,
-  processors: 4,
-  architecture: "x86_64",
-};
 
 function spoolOn(system: FakeSystem, change: Partial<EventSpoolOptions> = {}) {
   return createEventSpool(system, {
