@@ -2,7 +2,9 @@
  * Every configuration key, once: name, type, default, range and text. Parsing, `-show-configuration`, warnings and
  * the reference in the README all come from this table (`provisioning.md` §19, DB-21; `system.md` BET-24).
  */
-export type KeyType = "boolean" | "integer" | "string";
+import type { SystemPath } from "../system/root.ts";
+
+export type KeyType = "boolean" | "integer" | "string" | "path";
 
 export interface KeyDefinition {
   readonly type: KeyType;
@@ -12,9 +14,13 @@ export interface KeyDefinition {
   readonly doc: string;
   readonly minimum?: number;
   readonly maximum?: number;
+  /** Words a string key may have; another one is kept, because rules say what it means, and warned about. */
+  readonly values?: readonly string[];
+  /** Effective value when this key is absent: that of the given ones, joined by "or". */
+  readonly follows?: readonly string[];
   /** debug: experimental; own: ours, not known to the Python agent; inert: accepted and without effect. */
   readonly kind?: "debug" | "own" | "inert";
-  /** Whether `-show-configuration` prints it (CLI-28). Default true, false for inert. */
+  /** Whether `-show-configuration` prints it (CLI-28). Default true. */
   readonly shown?: boolean;
 }
 
@@ -26,6 +32,9 @@ const integer = (value: number, doc: string, rest: KeyOptions = {}) =>
   ({ type: "integer", default: value, doc, ...rest }) as const satisfies KeyDefinition;
 const string = (value: string, doc: string, rest: KeyOptions = {}) =>
   ({ type: "string", default: value, doc, ...rest }) as const satisfies KeyDefinition;
+/** An absolute path; anything else would make every use of it fail, so it counts as absent. */
+const path = <const Value extends SystemPath>(value: Value, doc: string, rest: KeyOptions = {}) =>
+  ({ type: "path", default: value, doc, ...rest }) as const satisfies KeyDefinition;
 const optionalInteger = (doc: string, rest: KeyOptions = {}) =>
   ({ type: "integer", default: undefined, doc, ...rest }) as {
     readonly type: "integer";
@@ -45,11 +54,12 @@ export const KEYS = {
   "AutoUpdate.UpdateToLatestVersion": boolean(
     true,
     "Whether newer agent versions are wanted; follows AutoUpdate.Enabled when absent.",
+    { follows: ["AutoUpdate.Enabled"] },
   ),
   "Autoupdate.Frequency": integer(3600, "Seconds between two looks at the agent manifest.", {
     minimum: 60,
   }),
-  "DVD.MountPoint": string("/mnt/cdrom/secure", "Where the provisioning DVD is mounted."),
+  "DVD.MountPoint": path("/mnt/cdrom/secure", "Where the provisioning DVD is mounted."),
   "Debug.AgentCpuQuota": integer(50, "CPU quota of the agent in percent of one core.", {
     minimum: 1,
     maximum: 10000,
@@ -124,7 +134,7 @@ export const KEYS = {
   }),
   DetectScvmmEnv: boolean(false, "Look for the installer of System Center VMM at start."),
   EnableOverProvisioning: boolean(true, "Honour the platform's on-hold flag."),
-  "Extension.LogDir": string("/var/log/azure", "Parent of the log directories of extensions."),
+  "Extension.LogDir": path("/var/log/azure", "Parent of the log directories of extensions."),
   "Extensions.Enabled": boolean(true, "n: extensions are not run, only reported."),
   "Extensions.GoalStatePeriod": integer(6, "Seconds between two polls of the goal state.", {
     minimum: 1,
@@ -133,7 +143,7 @@ export const KEYS = {
   "Extensions.InitialGoalStatePeriod": integer(
     6,
     "The same until the first goal state has converged; follows Extensions.GoalStatePeriod when absent.",
-    { minimum: 1, maximum: 3600 },
+    { minimum: 1, maximum: 3600, follows: ["Extensions.GoalStatePeriod"] },
   ),
   "Extensions.WaitForCloudInit": boolean(false, "Wait for cloud-init before the first extension."),
   "Extensions.WaitForCloudInitTimeout": integer(3600, "Seconds to wait for cloud-init at most.", {
@@ -143,27 +153,32 @@ export const KEYS = {
     "Proxy for storage requests: host name or URL, credentials allowed.",
   ),
   "HttpProxy.Port": optionalInteger("Port of the proxy.", { minimum: 1, maximum: 65535 }),
-  "Lib.Dir": string("/var/lib/waagent", "State directory."),
+  "Lib.Dir": path("/var/lib/waagent", "State directory."),
   "Logs.Collect": boolean(true, "Collect logs and hand them to the platform periodically."),
   "Logs.CollectPeriod": integer(3600, "Seconds between two log collections.", { minimum: 60 }),
   "Logs.Console": boolean(true, "Log to /dev/console until the machine is provisioned."),
   "Logs.Verbose": boolean(false, "Log at VERBOSE."),
   "OS.AllowHTTP": boolean(false, "Accepted; TLS is always there, so nothing is ever downgraded."),
-  "OS.CheckRdmaDriver": boolean(true, "Install the RDMA driver that fits the host."),
+  // RDMA-01: naming this key turns RDMA on; once RDMA is on for another reason, its own default is y.
+  "OS.CheckRdmaDriver": boolean(
+    false,
+    "Install the RDMA driver that fits the host; y when another RDMA key is y.",
+    { follows: ["OS.EnableRDMA", "OS.UpdateRdmaDriver"] },
+  ),
   "OS.EnableFIPS": boolean(false, "Set OPENSSL_FIPS=1 for helper programs."),
   "OS.EnableFirewall": boolean(false, "Only root may talk to the WireServer."),
   "OS.EnableFirewallPeriod": integer(300, "Seconds between two checks of the firewall rules.", {
     minimum: 1,
   }),
   "OS.EnableRDMA": boolean(false, "Set up RDMA devices."),
-  "OS.HomeDir": string("/home", "Base directory that $HOME stands for in key paths."),
+  "OS.HomeDir": path("/home", "Base directory that $HOME stands for in key paths."),
   "OS.MonitorDhcpClientRestartPeriod": integer(
     30,
     "Seconds between two looks at the DHCP client.",
     { minimum: 1 },
   ),
-  "OS.OpensslPath": string("/usr/bin/openssl", "The openssl program."),
-  "OS.PasswordPath": string("/etc/shadow", "Password database."),
+  "OS.OpensslPath": path("/usr/bin/openssl", "The openssl program."),
+  "OS.PasswordPath": path("/etc/shadow", "Password database."),
   "OS.RemovePersistentNetRulesPeriod": integer(
     30,
     "Seconds between two looks for persistent network rules.",
@@ -176,16 +191,18 @@ export const KEYS = {
     minimum: 1,
   }),
   "OS.SshClientAliveInterval": string("180", "ClientAliveInterval of sshd, seconds."),
-  "OS.SshDir": string("/etc/ssh", "Configuration directory of sshd."),
-  "OS.SudoersDir": string("/etc/sudoers.d", "Drop-in directory of sudo."),
+  "OS.SshDir": path("/etc/ssh", "Configuration directory of sshd."),
+  "OS.SudoersDir": path("/etc/sudoers.d", "Drop-in directory of sudo."),
   "OS.UpdateRdmaDriver": boolean(false, "Update the RDMA driver where a package offers it."),
-  "Pid.File": string("/var/run/waagent.pid", "File that holds the daemon's pid."),
-  "Policy.PolicyFilePath": string("/etc/waagent_policy.json", "Policy file for extensions."),
+  "Pid.File": path("/var/run/waagent.pid", "File that holds the daemon's pid."),
+  "Policy.PolicyFilePath": path("/etc/waagent_policy.json", "Policy file for extensions."),
   "Protocol.EndpointDiscovery": string(
     "dhcp",
     "dhcp, or anything else for the fixed address 168.63.129.16.",
   ),
-  "Provisioning.Agent": string("auto", "auto, waagent, cloud-init or disabled."),
+  "Provisioning.Agent": string("auto", "Who provisions the machine.", {
+    values: ["auto", "waagent", "cloud-init", "disabled"],
+  }),
   "Provisioning.AllowResetSysUser": boolean(false, "Passwords of system users may be set."),
   "Provisioning.DecodeCustomData": boolean(false, "Decode custom data from base64."),
   "Provisioning.DeleteRootPassword": boolean(false, "Lock root's password when provisioning."),
@@ -194,7 +211,9 @@ export const KEYS = {
   "Provisioning.MonitorHostNamePeriod": integer(30, "Seconds between two looks at the host name.", {
     minimum: 1,
   }),
-  "Provisioning.PasswordCryptId": string("6", "Password hash: 6, 5, 1, y, gy, 2b, 2a."),
+  "Provisioning.PasswordCryptId": string("6", "Kind of password hash, as in crypt(5).", {
+    values: ["6", "5", "1", "y", "gy", "2b", "2a"],
+  }),
   "Provisioning.PasswordCryptSaltLength": integer(10, "Characters of salt.", {
     minimum: 1,
     maximum: 16,
@@ -203,13 +222,19 @@ export const KEYS = {
     false,
     "Make new SSH host keys when provisioning.",
   ),
-  "Provisioning.SshHostKeyPairType": string("rsa", "rsa, ecdsa, ed25519 or auto."),
+  "Provisioning.SshHostKeyPairType": string(
+    "rsa",
+    "Kind of SSH host key; auto makes all of them.",
+    {
+      values: ["rsa", "ecdsa", "ed25519", "auto"],
+    },
+  ),
   "ResourceDisk.EnableSwap": boolean(false, "Make a swap file on the resource disk."),
   "ResourceDisk.EnableSwapEncryption": boolean(false, "Encrypt the swap with a throw-away key."),
   "ResourceDisk.Filesystem": string("ext3", "File system of the resource disk."),
   "ResourceDisk.Format": boolean(false, "Set up the resource disk."),
   "ResourceDisk.MountOptions": optionalString("Options for mounting the resource disk."),
-  "ResourceDisk.MountPoint": string("/mnt/resource", "Where the resource disk is mounted."),
+  "ResourceDisk.MountPoint": path("/mnt/resource", "Where the resource disk is mounted."),
   "ResourceDisk.SwapSizeMB": integer(0, "Size of the swap file, MiB.", { minimum: 0 }),
 
   "Debug.SelfUpdateHotfixFrequency": integer(14400, "Window in seconds for hotfix updates.", {
@@ -236,7 +261,8 @@ export const KEYS = {
     kind: "own",
     shown: false,
   }),
-  "Agent.Profile": string("full", "full, extensions-only, provision-only or report-only.", {
+  "Agent.Profile": string("full", "Which parts of the agent run.", {
+    values: ["full", "extensions-only", "provision-only", "report-only"],
     kind: "own",
     shown: false,
   }),
@@ -253,9 +279,11 @@ type Widen<Value> = Value extends boolean
   ? boolean
   : Value extends number
     ? number
-    : Value extends string
-      ? string
-      : undefined;
+    : Value extends SystemPath
+      ? SystemPath
+      : Value extends string
+        ? string
+        : undefined;
 
 /** The effective configuration: `config["Extensions.GoalStatePeriod"]` is a number in range. */
 export type Config = { readonly [Key in ConfigKey]: Widen<(typeof KEYS)[Key]["default"]> };
@@ -277,9 +305,21 @@ export const INERT_KEYS: readonly string[] = [
   "Role.TopologyConsumer",
 ];
 
+/** The definition of a key as the general type, for code that walks the table. */
+export function definitionOf(key: ConfigKey): KeyDefinition {
+  return KEYS[key];
+}
+
+export function isConfigKey(key: string): key is ConfigKey {
+  return Object.hasOwn(KEYS, key);
+}
+
+/** Every key in the order of the table. */
+export function configKeys(): readonly ConfigKey[] {
+  return Object.keys(KEYS) as ConfigKey[];
+}
+
 /** All defaults: what the agent does with an empty file. */
 export function defaultConfig(): Config {
-  return Object.fromEntries(
-    Object.entries(KEYS).map(([key, definition]) => [key, definition.default]),
-  ) as Config;
+  return Object.fromEntries(configKeys().map((key) => [key, KEYS[key].default])) as Config;
 }
