@@ -1,0 +1,52 @@
+/**
+ * Runs one operation of src/machine on the machine it is started on, which must be a sandbox:
+ *   bun driver.ts OPERATION JSON
+ * Prints what it returned as JSON. Log lines go to standard error.
+ */
+import { defaultConfig } from "../../../src/config/table.ts";
+import {
+  chooseFirewallTool,
+  firewallRules,
+  inspectFirewall,
+  removeFirewallEverywhere,
+  setUpFirewall,
+} from "../../../src/machine/firewall.ts";
+import { Root } from "../../../src/system/root.ts";
+import { createSystem } from "../../../src/system/create.ts";
+import type { System } from "../../../src/system/system.ts";
+
+const OPERATIONS: Readonly<
+  Record<string, (system: System, input: Record<string, unknown>) => Promise<unknown>>
+> = {
+  firewall: async (system, input) => {
+    const rules = rulesFrom(input);
+    const tool = await chooseFirewallTool(system);
+    const outcome = await setUpFirewall(system, tool, rules);
+    return { tool: tool.kind, ...outcome, after: await inspectFirewall(system, tool, rules) };
+  },
+  "firewall-remove": async (system, input) => removeFirewallEverywhere(system, rulesFrom(input)),
+};
+
+function rulesFrom(input: Record<string, unknown>) {
+  const config = { ...defaultConfig(), "Firewall.CoverForwarded": input["forward"] === true };
+  return firewallRules(config, "168.63.129.16", 0);
+}
+
+const [name = "", json = "{}"] = process.argv.slice(2);
+const operation = OPERATIONS[name];
+if (operation === undefined) throw new Error(`There is no operation ${name}`);
+if (process.env["WAAGENT_SANDBOX"] !== "1")
+  throw new Error("The driver changes the machine it runs on: only start it in a sandbox");
+const system = createSystem({
+  root: new Root("/"),
+  log: {
+    identity: { thread: "MainThread" },
+    stdout: { level: "VERBOSE", write: (line) => void process.stderr.write(line) },
+    file: undefined,
+    console: undefined,
+  },
+  http: { userAgent: "driver", proxy: { environment: {} } },
+  emit: (event) => void process.stderr.write(`EVENT ${JSON.stringify(event)}\n`),
+});
+const result = await operation(system, JSON.parse(json) as Record<string, unknown>);
+process.stdout.write(`${JSON.stringify(result ?? null)}\n`);
