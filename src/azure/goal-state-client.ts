@@ -35,6 +35,8 @@ export interface GoalStateClient {
    * Errors: AgentError "protocol", "gone", "bad-input" or "cancelled".
    */
   update(options?: UpdateOptions): Promise<GoalStateUpdate>;
+  /** Whether Fast Track is on and the host plugin has it, as far as is known (STAT-20). */
+  isFastTrackSupported(): boolean;
   /** A status report of an outdated goal state was built: the lost Fast Track time is forgotten (VMS-17). */
   statusReported(): void;
 }
@@ -90,6 +92,10 @@ export function createGoalStateClient(
   const { libDir, storage, certificates, transport, vmSettings } = options;
   let wireState: WireState | undefined;
   let goal: GoalState | undefined;
+  /** ETag of the vmSettings the last complete update saw; an update that failed leaves it, so they are seen again. */
+  let seenEtag: string | undefined;
+  /** Fast Track stopped, and no update has been complete since (VMS-17). */
+  let stoppedAt: string | undefined;
 
   const fetchExtensions = async (
     { extensionsConfigUri, incarnation }: GoalStateDocument,
@@ -191,9 +197,9 @@ export function createGoalStateClient(
     const { document, text } = await wire.goalState(signal);
     const incarnationChanged = document.incarnation !== wireState?.document.incarnation;
     const { outcome, degraded } = await askVmSettings(force, signal);
-    const stopped = outcome.kind === "stopped";
-    const wireChanged = force || incarnationChanged || stopped;
-    const settingsChanged = outcome.kind === "fast-track" && outcome.updated;
+    if (outcome.kind === "stopped") stoppedAt = outcome.lastTimestamp;
+    const wireChanged = force || incarnationChanged || stoppedAt !== undefined;
+    const settingsChanged = outcome.kind === "fast-track" && outcome.etag !== seenEtag;
     if (!wireChanged && !settingsChanged && goal !== undefined)
       return { goalState: goal, extensionsChanged: false, incarnationChanged: false, degraded };
 
@@ -204,7 +210,8 @@ export function createGoalStateClient(
         : document.incarnation;
     const history = options.history?.(tag) ?? NO_HISTORY;
     if (wireChanged || wireState === undefined) history.save("GoalState.xml", text);
-    if (settingsChanged) history.save("VmSettings.json", outcome.text);
+    if (outcome.kind === "fast-track" && outcome.newText !== undefined)
+      history.save("VmSettings.json", outcome.newText);
     let next =
       wireChanged || wireState === undefined
         ? await fetchAll(document, history, signal)
@@ -214,7 +221,7 @@ export function createGoalStateClient(
       current: goal?.extensions,
       fabric: wireChanged ? next.fabric : undefined,
       fastTrack: outcome.kind === "fast-track" ? outcome.goal : undefined,
-      lastFastTrack: stopped ? outcome.lastTimestamp : vmSettings?.disabledSince(),
+      lastFastTrack: stoppedAt ?? vmSettings?.disabledSince(),
     };
     const extensions = arbitrate(candidate);
     if (extensions.source === "FastTrack" && !wireChanged)
@@ -223,6 +230,8 @@ export function createGoalStateClient(
     const previousId = goal?.extensions.id;
     wireState = next;
     goal = toGoalState(next, extensions);
+    seenEtag = outcome.kind === "fast-track" ? outcome.etag : undefined;
+    stoppedAt = undefined;
     writePlaceholder(system, libDir);
     const extensionsChanged = extensions.id !== previousId && !extensions.outdated;
     if (extensionsChanged) reportSignatures(extensions);
@@ -289,6 +298,7 @@ export function createGoalStateClient(
   return {
     current: () => goal,
     update,
+    isFastTrackSupported: () => vmSettings?.isSupported() ?? false,
     statusReported: () => {
       if (goal?.extensions.outdated === true) vmSettings?.forgetLastFastTrack();
     },

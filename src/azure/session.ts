@@ -8,6 +8,7 @@ import type { HistoryEntry } from "./history-entry.ts";
 import { createHostPlugin, type HostObservation, type HostPlugin } from "./host-plugin.ts";
 import type { HttpErrorCounts } from "./retry.ts";
 import { ensureTransport, type Transport } from "./transport.ts";
+import { createVmSettingsClient } from "./vm-settings-client.ts";
 import { createWireClient, type WireClient } from "./wire-client.ts";
 
 /**
@@ -37,6 +38,8 @@ export interface SessionOptions {
   readonly openssl: string;
   /** The daemon makes a new transport pair once per boot; another process uses the one on disk (CERT-03, DB-26). */
   readonly fresh: boolean;
+  /** `Debug.EnableFastTrack`. */
+  readonly fastTrack: boolean;
   /** `Extensions.GoalStatePeriod`, ms. */
   readonly periodMs: number;
   readonly errors?: HttpErrorCounts | undefined;
@@ -72,6 +75,11 @@ export async function openSession(
     storage,
     certificates,
     transport,
+    vmSettings: createVmSettingsClient(
+      system,
+      { wire, hostPlugin },
+      { libDir, enabled: options.fastTrack, history: options.history },
+    ),
     history: options.history,
     periodMs: options.periodMs,
   });
