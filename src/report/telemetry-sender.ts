@@ -1,4 +1,5 @@
 import { describe, isAgentError } from "../base/error.ts";
+import type { WireClient } from "../azure/wire-client.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { parseEventDocument, textParameter, type EventDocument } from "./event-document.ts";
@@ -323,4 +324,21 @@ function createTally() {
       return text;
     },
   };
+}
+
+const ATTEMPTS = 3;
+const THROTTLE_DELAY_MS = 8000;
+const FLUSH_THROTTLE_DELAY_MS = 2000;
+
+/** Posts through the WireServer (MAP-10, TEL-31); throttling never adds attempts to telemetry (HTTP-09). */
+export function postThrough(wire: Pick<WireClient, "post">): PostTelemetry {
+  return (body, { flush, signal }) =>
+    wire.post("/machine?comp=telemetrydata", body, {
+      what: "telemetry",
+      attempts: ATTEMPTS,
+      throttledAttempts: ATTEMPTS,
+      throttleDelayMs: flush ? FLUSH_THROTTLE_DELAY_MS : THROTTLE_DELAY_MS,
+      totalMs: flush ? 10_000 : 60_000,
+      signal,
+    });
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { AgentError } from "../../../src/base/error.ts";
 import { parseXml } from "../../../src/base/xml.ts";
 import { createEventSpool, type EventSpoolOptions } from "../../../src/report/events.ts";
-import { createTelemetrySender } from "../../../src/report/telemetry-sender.ts";
+import { createTelemetrySender, postThrough } from "../../../src/report/telemetry-sender.ts";
 import { createFakeSystem } from "../../fakes/system.ts";
 import { facts } from "./facts.ts";
 
@@ -361,4 +361,28 @@ describe("extensions' events", () => {
     expect(w.bodies).toHaveLength(1);
     expect(left()).toEqual([]);
   });
+});
+
+test("wire-protocol.md TEL-31 MAP-10 HTTP-09: three attempts also under throttling, 8 s between them, 2 s for a flush", async () => {
+  const posted: unknown[] = [];
+  const post = postThrough({
+    post: (path, body, options) => {
+      posted.push([path, body, options]);
+      return Promise.resolve();
+    },
+  });
+  await post("<x/>", { flush: false });
+  await post("<x/>", { flush: true });
+  expect(posted).toMatchObject([
+    [
+      "/machine?comp=telemetrydata",
+      "<x/>",
+      { attempts: 3, throttledAttempts: 3, throttleDelayMs: 8000 },
+    ],
+    [
+      "/machine?comp=telemetrydata",
+      "<x/>",
+      { attempts: 3, throttledAttempts: 3, throttleDelayMs: 2000 },
+    ],
+  ]);
 });
