@@ -1,0 +1,114 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { canSandbox, createSandbox } from "../e2e/sandbox.ts";
+import { connectFabric, startControlledFabric } from "./control.ts";
+import { eventLine } from "./event-line.ts";
+import type { FabricEvent } from "./fabric.ts";
+import type { Scenario } from "./scenario.ts";
+import { firstBoot } from "./scenarios.ts";
+
+const USAGE = `An emulated Azure host: WireServer, host plugin, instance metadata, blob store, DHCP.
+
+usage: bun run fabric [--scenario FILE.json] [--shell] [--json-log]
+  --scenario FILE  what the host does (type Scenario in test/fabric/scenario.ts); default: one VM, one extension
+  --shell          opens a shell in the guest: a throw-away copy of this machine that reaches the host
+  --json-log       one JSON object per event instead of a line of text
+  --loopback       no namespaces: listens on free ports of 127.0.0.1 and prints which stands for which address
+  --inside SOCKET  (used by the tests) runs in this network namespace and is steered through SOCKET
+`;
+
+const { values } = parseArgs({
+  options: {
+    scenario: { type: "string" },
+    shell: { type: "boolean" },
+    "json-log": { type: "boolean" },
+    loopback: { type: "boolean" },
+    inside: { type: "string" },
+    help: { type: "boolean" },
+  },
+});
+
+if (values.help === true) {
+  process.stdout.write(USAGE);
+  process.exit(0);
+}
+const scenario: Scenario =
+  values.scenario === undefined
+    ? firstBoot()
+    : (JSON.parse(readFileSync(values.scenario, "utf8")) as Scenario);
+const show = (event: FabricEvent): void => {
+  const line = values["json-log"] === true ? JSON.stringify(event) : eventLine(event);
+  if (line !== undefined) process.stdout.write(`${line}\n`);
+};
+
+if (values.inside !== undefined || values.loopback === true) {
+  const fabric = await startControlledFabric(scenario, {
+    listen: values.loopback === true ? "loopback" : "platform",
+    ...(values.inside === undefined ? {} : { socket: values.inside }),
+    onStop: () => void fabric.stop().then(() => process.exit(0)),
+    ...(values.inside === undefined ? { onEvent: show } : {}),
+  });
+  if (values.inside === undefined)
+    process.stdout.write(`${JSON.stringify(fabric.connectTo, null, 2)}\n`);
+  process.once("SIGINT", () => void fabric.stop().then(() => process.exit(130)));
+  process.once("SIGTERM", () => void fabric.stop().then(() => process.exit(143)));
+} else {
+  await runWithGuest();
+}
+
+/** For people: makes the namespaces, keeps the host running, and gives a shell in the guest on request. */
+async function runWithGuest(): Promise<void> {
+  const able = canSandbox();
+  if (!able.ok) {
+    process.stderr.write(`fabric: ${able.reason}\n`);
+    process.exit(1);
+  }
+  const project = path.resolve(import.meta.dir, "../..");
+  const sandbox = await createSandbox({
+    network: "pair",
+    binds: [{ from: project, to: project, writable: true }],
+  });
+  const socket = path.join(sandbox.scratch, "control");
+  const file = path.join(sandbox.scratch, "scenario.json");
+  await Bun.write(file, JSON.stringify(scenario));
+  const host = sandbox.platform.spawn([
+    process.execPath,
+    import.meta.path,
+    "--scenario",
+    file,
+    "--inside",
+    socket,
+  ]);
+  const fabric = await connectFabric(socket, {
+    ended: host.exited,
+    log: host.output,
+    // In a shell the lines would get between the prompt and what is typed.
+    ...(values.shell === true ? {} : { onEvent: show }),
+  });
+  const end = async (code: number): Promise<void> => {
+    await fabric.stop();
+    await sandbox[Symbol.asyncDispose]();
+    process.exit(code);
+  };
+  process.once("SIGINT", () => void end(130));
+  process.once("SIGTERM", () => void end(143));
+  if (values.shell !== true) {
+    process.stdout.write(
+      `The host is up. Enter its guest:  nsenter -t ${sandbox.pid} -m -n -p -u -i -- /bin/bash\n`,
+    );
+    await host.exited;
+    return end(1);
+  }
+  process.stdout.write("A shell in the guest; 168.63.129.16 answers. End it with exit.\n");
+  const shell = Bun.spawn(
+    ["nsenter", "-t", String(sandbox.pid), "-m", "-n", "-p", "-u", "-i", "--", "/bin/bash", "-i"],
+    {
+      stdio: ["inherit", "inherit", "inherit"],
+      env: { ...process.env, PS1: "guest# ", HOME: "/root" },
+    },
+  );
+  await shell.exited;
+  for (const event of fabric.events) show(event);
+  await end(fabric.violations.length === 0 ? 0 : 1);
+}
