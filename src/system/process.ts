@@ -22,6 +22,24 @@ export function executablePath(): string {
   return process.execPath;
 }
 
+/** How this program was called, for usage texts. */
+export function programName(): string {
+  return Bun.isStandaloneExecutable ? process.argv0 : "waagent";
+}
+
+/**
+ * The words that start this program again (`system.md` THR-10): in a compiled program argv[0] says `bun`, so the real
+ * path counts. During development the runtime and the entry file.
+ */
+export function selfCommand(): readonly string[] {
+  return Bun.isStandaloneExecutable ? [process.execPath] : [process.execPath, Bun.main];
+}
+
+/** The working directory as an absolute path. */
+export function workingDirectory(): string {
+  return process.cwd();
+}
+
 export function environment(): Readonly<Record<string, string | undefined>> {
   return { ...process.env };
 }
