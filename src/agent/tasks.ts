@@ -14,8 +14,8 @@ export interface Task {
   readonly periodMs: () => number;
   /** Before the first run. Default 0. */
   readonly delayMs?: number;
-  /** A run that takes longer is told to stop through its signal. */
-  readonly limitMs: number;
+  /** A run that takes longer is told to stop through its signal; undefined: it may run for ever. */
+  readonly limitMs: number | undefined;
   readonly run: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -122,9 +122,11 @@ async function runOnce(
     .run(AbortSignal.any([signal, controller.signal]))
     .then((): "done" => "done")
     .catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
+  const { limitMs } = task;
+  if (limitMs === undefined) return run;
   const limit = async (): Promise<"ignored-abort" | "done"> => {
     try {
-      await system.clock.sleep(task.limitMs, AbortSignal.any([done.signal, signal]));
+      await system.clock.sleep(limitMs, AbortSignal.any([done.signal, signal]));
     } catch {
       // the run ended, or everything stops: only the grace period is left to wait
     }

@@ -23,7 +23,17 @@ function wallDrift(): number {
   return Math.abs(drift) < 2 ? 0 : drift;
 }
 
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+/** Timers of the runtime hold 31 bits; a longer wait is several. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  for (let left = ms; ; left -= LONGEST_TIMER_MS) {
+    await sleepOnce(Math.min(Math.max(0, left), LONGEST_TIMER_MS), signal);
+    if (left <= LONGEST_TIMER_MS) return;
+  }
+}
+
+function sleepOnce(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) {
       reject(cancelled());

@@ -1,0 +1,80 @@
+import { describe, isAgentError } from "../base/error.ts";
+import { join } from "../system/root.ts";
+import type { System } from "../system/system.ts";
+import { forgetConnection, type Connection } from "./connection.ts";
+import type { AgentContext } from "./context.ts";
+import { libDirectory } from "./settings.ts";
+
+/**
+ * What happens once, before the machine is served (`system.md` DAEMON-09): in this order, and all of it again 15 s
+ * after an error that nobody took care of (DAEMON-08).
+ */
+export interface BootStep {
+  /** For log lines: "Resource disk", ... */
+  readonly name: string;
+  readonly wanted: boolean;
+  readonly run: (signal: AbortSignal) => Promise<void>;
+}
+
+const RETRY_MS = 15_000;
+
+/** Errors: only AgentError "cancelled". */
+export async function boot(
+  system: Pick<System, "log" | "emit" | "clock">,
+  steps: readonly BootStep[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    let doing = "";
+    try {
+      for (const step of steps.filter(({ wanted }) => wanted)) {
+        doing = step.name;
+        await step.run(signal);
+      }
+      return;
+    } catch (error) {
+      if (isAgentError(error, "cancelled")) throw error;
+      const message = `${doing} failed: ${describe(error)}`;
+      system.log.warning(`${message}; starting over in ${RETRY_MS / 1000} s`);
+      system.emit({ operation: "UnhandledError", success: false, message, log: false });
+      await system.clock.sleep(RETRY_MS, signal);
+    }
+  }
+}
+
+/** The steps of the daemon. Steps that talk to the platform open the connection when they need it. */
+export function bootSteps(
+  system: System,
+  context: AgentContext,
+  connection: Connection,
+): readonly BootStep[] {
+  const { config } = context;
+  return [
+    {
+      name: "Forgetting the saved endpoint",
+      wanted: true,
+      run: async () => forgetConnection(system, config),
+    },
+    {
+      name: "Connecting to the platform",
+      wanted: true,
+      run: async (signal) => void (await connection.open(signal)),
+    },
+  ];
+}
+
+/** True when the image or the platform asked for an agent that does nothing (`system.md` DAEMON-10). */
+export function isDisabled(
+  system: Pick<System, "files" | "log">,
+  context: Pick<AgentContext, "config">,
+): boolean {
+  const file = join(libDirectory(context.config), "disable_agent");
+  if (!system.files.exists(file)) return false;
+  system.log.warning(
+    `Disabling the guest agent by sleeping forever; to re-enable, remove ${file} and restart`,
+  );
+  system.log.warning(
+    "To enable VM extensions, also ensure that the VM's osProfile.allowExtensionOperations property is set to true.",
+  );
+  return true;
+}

@@ -1,0 +1,77 @@
+import { detectEndpoint, forgetEndpoint, savedEndpoint } from "../azure/endpoint.ts";
+import { createHttpErrorCounts, type HttpErrorCounts } from "../azure/retry.ts";
+import { openSession, type Session, type SessionOptions } from "../azure/session.ts";
+import type { System } from "../system/system.ts";
+import type { AgentContext } from "./context.ts";
+import { libDirectory, seconds } from "./settings.ts";
+
+/**
+ * The way to the platform, opened once for the whole process: by provisioning, or by whoever needs it first.
+ */
+export interface Connection {
+  /** Errors: AgentError "protocol-not-found" when the platform did not answer for about an hour, "cancelled". */
+  open(signal: AbortSignal): Promise<Session>;
+  /** The open session. */
+  session(): Session | undefined;
+  readonly errors: HttpErrorCounts;
+}
+
+export function createConnection(
+  system: System,
+  context: Pick<AgentContext, "config" | "arguments">,
+  hooks: Pick<SessionOptions, "history" | "onObservation">,
+): Connection {
+  const { config } = context;
+  const isDaemon = context.arguments.verb === "daemon";
+  const libDir = libDirectory(config);
+  const errors = createHttpErrorCounts();
+  let opening: Promise<Session> | undefined;
+  let session: Session | undefined;
+
+  const connect = (endpoint: string, signal?: AbortSignal): Promise<Session> =>
+    openSession(system, endpoint, {
+      libDir,
+      openssl: config["OS.OpensslPath"],
+      fresh: isDaemon,
+      periodMs: seconds(config["Extensions.GoalStatePeriod"]),
+      fastTrack: config["Debug.EnableFastTrack"],
+      errors,
+      ...hooks,
+      signal,
+    });
+
+  const detect = async (signal: AbortSignal): Promise<Session> => {
+    // Another daemon has found the endpoint for us; keys and files are its business (DHCP-01).
+    const saved = isDaemon ? undefined : savedEndpoint(system, libDir);
+    if (saved !== undefined) return connect(saved, signal);
+    return detectEndpoint(system, libDir, {
+      discovery: config["Protocol.EndpointDiscovery"],
+      connect,
+      signal,
+    });
+  };
+
+  return {
+    errors,
+    session: () => session,
+    open: async (signal) => {
+      if (session !== undefined) return session;
+      opening ??= detect(signal);
+      try {
+        session = await opening;
+        system.log.info(`Wire server endpoint: ${session.endpoint}`);
+        return session;
+      } finally {
+        opening = undefined;
+      }
+    },
+  };
+}
+
+/** At each start of the daemon detection runs afresh: an image may have moved (`system.md` DAEMON-09 step 3). */
+export function forgetConnection(
+  system: Pick<System, "files">,
+  config: AgentContext["config"],
+): void {
+  forgetEndpoint(system, libDirectory(config));
+}

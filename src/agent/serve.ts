@@ -1,0 +1,200 @@
+import type { Session } from "../azure/session.ts";
+import { isAgentError } from "../base/error.ts";
+import type { EventSpool } from "../report/events.ts";
+import {
+  COLLECT_PERIOD_MS,
+  createTelemetrySender,
+  type PostTelemetry,
+} from "../report/telemetry-sender.ts";
+import type { System } from "../system/system.ts";
+import type { Connection } from "./connection.ts";
+import type { AgentContext } from "./context.ts";
+import { environmentTasks } from "./environment-tasks.ts";
+import { createExtensionsTask, type ExtensionsRunner } from "./extensions-task.ts";
+import { hostName } from "./facts.ts";
+import { createGoalPoll } from "./goal-poll.ts";
+import { extensionLogDirectory, libDirectory, seconds } from "./settings.ts";
+import { createStatusReport } from "./status-report.ts";
+import { startTasks, type Task, type TaskGroup } from "./tasks.ts";
+
+export interface ServeOptions {
+  readonly connection: Connection;
+  readonly spool: EventSpool;
+  readonly signal: AbortSignal;
+}
+
+const MINUTE_MS = 60_000;
+const DISABLED_PERIOD_MS = 300_000;
+const DRAIN_MS = 5000;
+
+/**
+ * The long part of the agent's life: every periodic activity as a task of its own. Ends when the signal aborts.
+ * Errors: AgentError when a task hangs, so that the service manager starts the agent afresh.
+ */
+export async function serve(
+  system: System,
+  context: AgentContext,
+  options: ServeOptions,
+): Promise<void> {
+  const { config } = context;
+  const { connection, spool, signal } = options;
+  system.log.info(`Azure Linux Agent (Goal State Agent version ${context.version})`);
+  const session = await connection.open(signal);
+
+  const sender = createTelemetrySender(system, spool, {
+    post: telemetryPost(session),
+    enabled: config["Telemetry.Enabled"],
+    extensionLogDirectory: extensionLogDirectory(config),
+  });
+  const goal = goalTasks(system, context, session, { spool, signal });
+  const tasks: Task[] = [
+    ...goal.tasks,
+    ...environmentTasks(system, context, session),
+    {
+      thread: "SendTelemetryHandler",
+      name: "SendTelemetry",
+      periodMs: () => COLLECT_PERIOD_MS,
+      delayMs: 5000,
+      limitMs: 10 * MINUTE_MS,
+      run: (abort) => sender.sendEvents(abort),
+    },
+    {
+      thread: "TelemetryEventsCollector",
+      name: "CollectExtensionEvents",
+      periodMs: () => seconds(config["Debug.EtpCollectionPeriod"]),
+      limitMs: 10 * MINUTE_MS,
+      run: (abort) => sender.sendExtensionEvents(abort),
+    },
+  ];
+  const group = startTasks(system, tasks, signal);
+  goal.connect(group);
+  await group.finished;
+  await drain(sender.drain(AbortSignal.timeout(DRAIN_MS)));
+}
+
+/** Goal state, extensions and status: three tasks, so that none of them waits for another (design D2). */
+function goalTasks(
+  system: System,
+  context: AgentContext,
+  session: Session,
+  options: Pick<ServeOptions, "spool" | "signal">,
+): { readonly tasks: readonly Task[]; readonly connect: (group: TaskGroup) => void } {
+  const { config, distro } = context;
+  const runner: ExtensionsRunner = {
+    process: async (goal) => ({
+      status: "Success",
+      code: 0,
+      message: "GoalState executed successfully",
+      processedAt: system.clock.now(),
+      sequence: goal.sequence,
+    }),
+    reports: () => [],
+  };
+  const poll = createGoalPoll(system, session.goals);
+  const status = createStatusReport(system, session, {
+    libDirectory: libDirectory(config),
+    facts: {
+      agentVersion: context.version,
+      osName: distro.release.name,
+      osVersion: distro.release.version,
+      hostName: () => hostName(system),
+      features: () => ({ versioningGovernance: false, fastTrack: config["Debug.EnableFastTrack"] }),
+    },
+    keep: () => undefined,
+  });
+  let group: TaskGroup | undefined;
+  const extensions = createExtensionsTask(system, runner, {
+    ready: () => Promise.resolve(),
+    onProgress: () => group?.wakeTask("ReportStatus"),
+  });
+  const first = session.goals.current();
+  let lastIncarnation = first?.incarnation;
+  if (first !== undefined && !first.extensions.outdated) extensions.submit(first.extensions);
+  identify(options.spool, session);
+
+  const periodMs = (): number => {
+    if (!config["Extensions.Enabled"]) return DISABLED_PERIOD_MS;
+    const key = status.hasConverged()
+      ? "Extensions.GoalStatePeriod"
+      : "Extensions.InitialGoalStatePeriod";
+    return seconds(config[key]);
+  };
+  const tasks: Task[] = [
+    {
+      thread: "ExtHandler",
+      name: "UpdateGoalState",
+      periodMs,
+      delayMs: periodMs(),
+      limitMs: 10 * MINUTE_MS,
+      run: async (abort) => {
+        const update = await poll.poll(abort);
+        if (update === undefined) return;
+        if (update.extensionsChanged) extensions.submit(update.goalState.extensions);
+        if (update.goalState.incarnation !== lastIncarnation) {
+          lastIncarnation = update.goalState.incarnation;
+          identify(options.spool, session);
+          group?.wakeTask("RemoteAccess");
+        }
+        if (update.extensionsChanged) group?.wakeTask("ReportStatus");
+      },
+    },
+    {
+      thread: "ExtHandler",
+      name: "ReportStatus",
+      periodMs,
+      limitMs: 10 * MINUTE_MS,
+      run: async (abort) => {
+        const goal = session.goals.current();
+        if (goal === undefined) return;
+        const reported = extensions.reported() ?? goal.extensions;
+        await status.report(goal, runner.reports(reported), {
+          aggregate: extensions.aggregate(),
+          busy: extensions.isBusy(),
+          signal: abort,
+        });
+      },
+    },
+    {
+      thread: "ExtHandler",
+      name: "ProcessExtensions",
+      periodMs: () => 0,
+      limitMs: undefined,
+      run: (abort) => extensions.run(abort),
+    },
+  ];
+  return {
+    tasks,
+    connect: (started) => {
+      group = started;
+    },
+  };
+}
+
+/** Ids of the goal state for telemetry (`wire-protocol.md` TEL-07). */
+function identify(spool: EventSpool, session: Session): void {
+  const vm = session.goals.current()?.vm;
+  if (vm === undefined) return;
+  const { containerId, tenantName, roleName, instanceId } = vm;
+  spool.identify({ containerId, tenantName, roleName, roleInstanceName: instanceId });
+}
+
+/** `wire-protocol.md` MAP-10, TEL-31. */
+function telemetryPost(session: Session): PostTelemetry {
+  return (body, { flush, signal }) =>
+    session.wire.post("/machine?comp=telemetrydata", body, {
+      what: "telemetry",
+      attempts: 3,
+      throttledAttempts: 3,
+      throttleDelayMs: flush ? 2000 : 8000,
+      signal,
+    });
+}
+
+/** Leaving must not take long; what is not delivered stays on disk. */
+async function drain(sending: Promise<void>): Promise<void> {
+  try {
+    await sending;
+  } catch (error) {
+    if (!isAgentError(error)) throw error; // a failed or cancelled last send is fine, the events stay on disk
+  }
+}
