@@ -38,6 +38,7 @@ export async function serve(
 ): Promise<void> {
   const { config } = context;
   const { connection, spool, signal } = options;
+  system.log.become({ thread: "ExtHandler", prefix: "ExtHandler" });
   system.log.info(`Azure Linux Agent (Goal State Agent version ${context.version})`);
   const session = await connection.open(signal);
 

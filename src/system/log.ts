@@ -24,6 +24,8 @@ export interface Logger {
   periodically(level: LogLevel, everyMs: number, message: string, key?: string): void;
   /** A logger that shares everything but the given fields. */
   named(identity: LogIdentity): Logger;
+  /** Changes thread and prefix of every logger that does not name its own: the process has entered another role. */
+  become(identity: LogIdentity): void;
   /** From now on nothing goes to /dev/console (`system.md` LOG-06). */
   stopConsole(): void;
   /** Forgets what `periodically` has seen (`system.md` MON-03). */
@@ -58,6 +60,7 @@ export function formatLine(
 export function createLog(options: LogOptions): Logger {
   const periodic = new Map<string, number>();
   let consoleOn = options.console !== undefined;
+  let role: LogIdentity = options.identity;
 
   const deliver = (level: LogLevel, identity: LogIdentity, message: string): void => {
     const line = formatLine(options.clock.now(), level, identity, message);
@@ -83,7 +86,7 @@ export function createLog(options: LogOptions): Logger {
   const make = (identity: LogIdentity): Logger => {
     const log = (level: LogLevel, message: string): void => {
       // The type only decides consola's own level filter, which is open; the real level travels in the arguments.
-      sink.log(level, identity, message);
+      sink.log(level, { ...role, ...identity }, message);
     };
     return {
       verbose: (message) => log("VERBOSE", message),
@@ -99,13 +102,16 @@ export function createLog(options: LogOptions): Logger {
         log(level, message);
       },
       named: (other) => make({ ...identity, ...other }),
+      become: (other) => {
+        role = other;
+      },
       stopConsole: () => {
         consoleOn = false;
       },
       resetPeriodic: () => periodic.clear(),
     };
   };
-  return make(options.identity);
+  return make({});
 }
 
 /** Opened, appended and closed per line, so logrotate needs no signal (`system.md` LOG-07). */

@@ -28,7 +28,8 @@ referenceTest(
     await insertDvd(sandbox, scenario);
     sandbox.write("/etc/waagent.conf", REFERENCE_CONF);
     // Debian's agent publishes the host name with ifupdown, which Debian's cloud images have.
-    for (const program of ["ifup", "ifdown"]) sandbox.write(`/usr/local/sbin/${program}`, "#!/bin/sh\n", 0o755);
+    for (const program of ["ifup", "ifdown"])
+      sandbox.write(`/usr/local/sbin/${program}`, "#!/bin/sh\n", 0o755);
     await using fabric = await startHost(sandbox, scenario);
     const agent = sandbox.spawn(["/usr/bin/python3", "-u", "/usr/sbin/waagent", "-daemon"]);
     try {

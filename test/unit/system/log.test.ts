@@ -37,6 +37,18 @@ describe("log", () => {
     ]);
   });
 
+  test("system.md DAEMON-02: a process that enters another role changes all lines that do not name their own", () => {
+    const { log, lines } = setUp();
+    const monitor = log.named({ thread: "MonitorHandler" });
+    log.become({ thread: "ExtHandler", prefix: "ExtHandler" });
+    log.info("one");
+    monitor.info("two");
+    expect(lines.map((line) => line.split(" ").slice(2).join(" "))).toEqual([
+      "ExtHandler ExtHandler one\n",
+      "MonitorHandler ExtHandler two\n",
+    ]);
+  });
+
   test("system.md LOG-03: characters outside ASCII are backslash escapes, multi-line messages are raw", () => {
     const { log, lines } = setUp();
     log.info("caf\u00e9 \u4e2d \u{1f600}\nsecond\tline");
