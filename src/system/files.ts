@@ -17,6 +17,8 @@ export interface Files {
   /** undefined when absent; does not follow links. */
   lstat(file: SystemPath): FileInfo | undefined;
   read(file: SystemPath, options?: ReadOptions): Uint8Array;
+  /** The first bytes of a regular file, however large it is. */
+  readHead(file: SystemPath, bytes: number): Uint8Array;
   /** Strict UTF-8 without BOM; AgentError "bad-input" when it is not. */
   readText(file: SystemPath, options?: ReadOptions): string;
   /** undefined when absent. */
@@ -204,6 +206,21 @@ export function createFiles(root: Root): Files {
     stat: (file) => info(file, fs.statSync as typeof fs.statSync),
     lstat: (file) => info(file, fs.lstatSync as typeof fs.statSync),
     read,
+    readHead: (file, bytes) =>
+      guard("read", file, (realPath) => {
+        const descriptor = fs.openSync(realPath, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+        try {
+          if (!fs.fstatSync(descriptor).isFile())
+            throw new AgentError("bad-input", `${file} is not a regular file`);
+          const buffer = Buffer.alloc(bytes);
+          let done = 0;
+          for (let count = -1; count !== 0 && done < bytes; done += count)
+            count = fs.readSync(descriptor, buffer, done, bytes - done, done);
+          return buffer.subarray(0, done);
+        } finally {
+          fs.closeSync(descriptor);
+        }
+      }),
     readText,
     readTextIfExists: (file, options) => {
       try {
