@@ -71,8 +71,7 @@ export async function requireAccount(
   name: string,
 ): Promise<Account> {
   const account = await findAccount(system, name);
-  if (account === undefined)
-    throw new AgentError("os-utility", `The user ${name} does not exist`);
+  if (account === undefined) throw new AgentError("os-utility", `The user ${name} does not exist`);
   return account;
 }
 
@@ -259,7 +258,8 @@ export async function applyHash(
   hash: Secret,
 ): Promise<void> {
   const bsd = distro.userTool === "pw";
-  if (distro.userTool === "unsupported")
+  // OpenBSD takes hashes only as an argument of usermod, where every user of the machine could read them.
+  if (distro.userTool === "unsupported" || distro.userTool === "openbsd-useradd")
     throw new AgentError("not-supported", `Passwords cannot be set on ${distro.adapter}`);
   const argv = bsd ? ["pw", "usermod", name, "-H", "0"] : ["chpasswd", "-e"];
   const stdin = new Secret(bsd ? `${hash.reveal()}\n` : `${name}:${hash.reveal()}\n`);

@@ -23,7 +23,11 @@ export function failureText(error: unknown, secrets: readonly Secret[]): string 
 
 /** A failed change of the machine, as a step of provisioning reports it (ERR-03..05). */
 export function failedToProvision(error: unknown): AgentError {
-  if (error instanceof AgentError && CLASSES[error.code] !== undefined && error.code !== "bad-input")
+  if (
+    error instanceof AgentError &&
+    CLASSES[error.code] !== undefined &&
+    error.code !== "bad-input"
+  )
     return error;
   return new AgentError("provision", "Failed to provision", { cause: error });
 }

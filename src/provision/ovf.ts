@@ -48,7 +48,8 @@ const MAX_HOST_NAME = 253;
  */
 export function parseOvf(text: string, what = "ovf-env.xml"): OvfEnvironment {
   const root = parseXml(text, what);
-  if (root.local !== "Environment" || root.namespace !== OVF_NAMESPACE) throw missing("Environment", what);
+  if (root.local !== "Environment" || root.namespace !== OVF_NAMESPACE)
+    throw missing("Environment", what);
   const section = required(root, "ProvisioningSection", what);
   const version = requiredText(root, "Version", what).trim();
   const configuration = required(section, "LinuxProvisioningConfigurationSet", what);
@@ -57,7 +58,11 @@ export function parseOvf(text: string, what = "ovf-env.xml"): OvfEnvironment {
   checkHostName(hostName, what);
   checkUserName(userName, what);
   const password = textOf(configuration, "UserPassword");
-  const settings = required(required(root, "PlatformSettingsSection", what), "PlatformSettings", what);
+  const settings = required(
+    required(root, "PlatformSettingsSection", what),
+    "PlatformSettings",
+    what,
+  );
   const isRedacted = [...descendantsOfAnyNamespace(configuration, "UserPassword")].some(
     (element) => element.text !== undefined && PLACEHOLDERS.includes(element.text),
   );
@@ -82,7 +87,9 @@ export function parseOvf(text: string, what = "ovf-env.xml"): OvfEnvironment {
     provisionGuestAgent: requiredText(settings, "ProvisionGuestAgent", what),
     warnings:
       version > SUPPORTED_VERSION
-        ? [`${what} has version ${JSON.stringify(version)}, newer than ${SUPPORTED_VERSION}: parts of it may not be understood`]
+        ? [
+            `${what} has version ${JSON.stringify(version)}, newer than ${SUPPORTED_VERSION}: parts of it may not be understood`,
+          ]
         : [],
   };
 }
@@ -150,7 +157,8 @@ export function redactOvf(text: string, what = "ovf-env.xml"): string {
 
 /** Positions of whole UserPassword elements. Comments and CDATA sections are stepped over, not searched. */
 function* passwordTags(text: string): Generator<{ open: number; end: number }> {
-  const token = /<!--[\s\S]*?-->|<!\[CDATA\[[\s\S]*?\]\]>|<\?[\s\S]*?\?>|<(\/?)([^\s<>/]+)((?:"[^"]*"|'[^']*'|[^<>"'])*?)(\/?)>/g;
+  const token =
+    /<!--[\s\S]*?-->|<!\[CDATA\[[\s\S]*?\]\]>|<\?[\s\S]*?\?>|<(\/?)([^\s<>/]+)((?:"[^"]*"|'[^']*'|[^<>"'])*?)(\/?)>/g;
   let open: number | undefined;
   let depth = 0;
   for (let match = token.exec(text); match !== null; match = token.exec(text)) {

@@ -8,12 +8,12 @@ export interface ProvisioningPlatform {
    * Errors: AgentError "protocol-not-found" when the time for it is over.
    */
   detect(): Promise<void>;
-  /** Errors: AgentError when the platform could not be told (HLTH-07: provisioning goes on). */
+  /** Resolves to whether the platform knows now; its own retries are bounded (HLTH-05, DB-23). */
   reportNotReady(
     subStatus: "Provisioning" | "ProvisioningFailed",
     description: string,
-  ): Promise<void>;
-  reportReady(): Promise<void>;
+  ): Promise<boolean>;
+  reportReady(): Promise<boolean>;
   /** The SSH host key's fingerprint as a role property (HLTH-08). Left out where the platform has no use for it. */
   reportFingerprint?(fingerprint: string): Promise<void>;
 }

@@ -22,7 +22,8 @@ const METHODS: Readonly<Record<string, Method>> = {
 };
 
 /** Reads salt and password as two lines; the password may have no line end of its own. */
-const PERL_CRYPT = 'local $/; my ($salt, $password) = split /\\n/, <STDIN>, 2; print crypt($password, $salt)';
+const PERL_CRYPT =
+  "local $/; my ($salt, $password) = split /\\n/, <STDIN>, 2; print crypt($password, $salt)";
 const ITOA64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /** Errors: AgentError "os-utility" when the method is unknown, or the system has no program that produces it. */

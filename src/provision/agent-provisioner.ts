@@ -1,0 +1,170 @@
+import { AgentError, describe } from "../base/error.ts";
+import type { Secret } from "../base/secret.ts";
+import type { Config } from "../config/table.ts";
+import type { SystemPath } from "../system/root.ts";
+import type { System } from "../system/system.ts";
+import { detectCloudInit } from "./cloud-init.ts";
+import { failedToProvision, failureText } from "./failure.ts";
+import { finish } from "./finish.ts";
+import { discardWaitingHostKeys } from "./host-keys.ts";
+import { emptyJournal, readJournal, writeJournal, type Journal } from "./journal.ts";
+import { readCopy, readMedium } from "./media.ts";
+import type { OvfEnvironment } from "./ovf.ts";
+import type { ProvisionOptions, ProvisionOutcome } from "./outcome.ts";
+import { AGENT_EVENT_NAME, tellFailed, tellStarting, uptime, type Reporter } from "./report.ts";
+import { makeHostKeys, STEPS, type StepContext } from "./steps.ts";
+
+/**
+ * Provisions from the DVD (PROV-07..20), or goes on with what an interrupted run began. Every failure is told to the
+ * platform (DB-01); what was done until then stays done, and the next start of the agent goes on from there.
+ * Errors: never, but "cancelled".
+ */
+export async function provisionFromMedium(
+  system: System,
+  config: Config,
+  options: ProvisionOptions & { readonly vmId: string },
+): Promise<ProvisionOutcome> {
+  const { vmId, platform, agent } = options;
+  const reporter: Reporter = { platform, vmId, agent };
+  const started = system.clock.monotonic();
+  const secrets: Secret[] = [];
+  const detection = onlyOnce(() => platform.detect());
+  try {
+    const document = await run(system, config, {
+      ...options,
+      reporter,
+      detect: detection.run,
+      secrets,
+    });
+    return await finish(system, config, {
+      ...options,
+      reporter,
+      document,
+      message: "Provisioning succeeded",
+      durationMs: system.clock.monotonic() - started,
+    });
+  } catch (error) {
+    const failure = failureText(failedToProvision(error), secrets);
+    system.log.error(`Provisioning failed: ${failure}`);
+    const tell = async (): Promise<boolean> => {
+      try {
+        await detection.run();
+      } catch (reason) {
+        system.log.error(`The platform cannot be told: ${describe(reason)}`);
+        return false;
+      }
+      return tellFailed(system, reporter, failure);
+    };
+    const known = await tell();
+    system.emit({
+      name: AGENT_EVENT_NAME,
+      operation: "Provision",
+      success: false,
+      message: `Provisioning failed: ${failure} (${uptime(system)}s)`,
+      durationMs: system.clock.monotonic() - started,
+      log: false,
+    });
+    return { status: "failed", failure, unreported: known ? undefined : tell };
+  }
+}
+
+/** All steps up to, but without, the marker. Returns the document. */
+async function run(
+  system: System,
+  config: Config,
+  options: ProvisionOptions & {
+    readonly vmId: string;
+    readonly reporter: Reporter;
+    readonly detect: () => Promise<void>;
+    readonly secrets: Secret[];
+  },
+): Promise<OvfEnvironment> {
+  const { distro, vmId, afterStep = () => {} } = options;
+  const cloudInit = await detectCloudInit(system);
+  if (cloudInit.enabled)
+    throw new AgentError(
+      "provision",
+      `cloud-init appears to be enabled (${cloudInit.because}), this is not expected with Provisioning.Agent=waagent`,
+    );
+
+  let journal = readJournal(system, config, vmId) ?? emptyJournal(vmId);
+  const record = (change: Partial<Journal>): void => {
+    journal = { ...journal, ...change };
+    writeJournal(system, config, journal);
+  };
+  const isDone = (name: string): boolean => journal.done.includes(name);
+  if (journal.done.length > 0)
+    system.log.info(`Going on with an interrupted provisioning after: ${journal.done.at(-1)}`);
+
+  const { document, device } = await readDocument(system, config, isDone("password"));
+  if (document.password !== undefined) options.secrets.push(document.password);
+  for (const warning of document.warnings) system.log.warning(warning);
+  afterStep("read-document");
+
+  const regenerate = config["Provisioning.RegenerateSshHostKeyPair"] && !isDone("host-keys");
+  // Begun now, because RSA takes as long as all the rest; whoever needs them waits for them.
+  const hostKeys = regenerate ? makeHostKeys(system, config) : undefined;
+  hostKeys?.catch(() => {});
+  try {
+    await options.detect();
+    afterStep("detect");
+    await tellStarting(system, options.reporter);
+    afterStep("report-starting");
+    record({
+      hadPassword: journal.hadPassword ?? document.password !== undefined,
+      device: journal.device ?? device,
+    });
+    const context: StepContext = {
+      system,
+      config,
+      distro,
+      document,
+      journal: () => journal,
+      record,
+      publishHostName: options.publishHostName,
+      hostKeys,
+    };
+    for (const step of STEPS) {
+      if (isDone(step.name)) continue;
+      await step.run(context);
+      afterStep(step.name);
+      record({ done: [...journal.done, step.name] });
+    }
+  } catch (error) {
+    await hostKeys?.catch(() => {});
+    discardWaitingHostKeys(system, config);
+    throw error;
+  }
+  return document;
+}
+
+/** The DVD, or once the password is set the copy without it: by then the DVD may have been handed back. */
+async function readDocument(
+  system: System,
+  config: Config,
+  passwordIsSet: boolean,
+): Promise<{ document: OvfEnvironment; device: SystemPath | undefined }> {
+  if (passwordIsSet) {
+    const copy = readCopy(system, config);
+    if (copy !== undefined) return { document: copy, device: undefined };
+  }
+  const medium = await readMedium(system, config);
+  if (medium.document.isRedacted)
+    throw new AgentError(
+      "protocol",
+      "[CopyOvfEnv] The provisioning document on the DVD has a placeholder in the place of the password",
+    );
+  return medium;
+}
+
+/** Success is remembered, failure is not: the next caller tries again. */
+function onlyOnce(action: () => Promise<void>): { run: () => Promise<void> } {
+  let done = false;
+  return {
+    run: async () => {
+      if (done) return;
+      await action();
+      done = true;
+    },
+  };
+}
