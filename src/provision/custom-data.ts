@@ -1,6 +1,6 @@
 import { AgentError } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
-import type { ProcessIdentity } from "../system/launch.ts";
+import type { LaunchResult } from "../system/launch.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 
@@ -13,6 +13,7 @@ type CustomDataConfig = Pick<
 /** Ready waits for custom data (PROV-13), but not for ever (DB-24). */
 export const CUSTOM_DATA_LIMIT_MS = 15 * 60_000;
 const NOT_EXECUTABLE = 126;
+const MAX_OUTPUT_BYTES = 1024 * 1024;
 
 /**
  * Saves custom data: as base64 text, or decoded when it is to be decoded or executed (CD-01..03). What it decodes to
@@ -48,45 +49,56 @@ export function decodeBase64(text: string): Uint8Array {
 }
 
 /**
- * Runs saved custom data to its end (CD-04). A run that a killed agent left behind is picked up, not repeated. A failing or
- * overlong program is an ERROR in the log and a failed event, and provisioning goes on.
+ * Runs saved custom data to its end (CD-04), exactly once: a run that a killed agent left behind is picked up by its
+ * number. A failing or overlong program is an ERROR in the log and a failed event, and provisioning goes on.
  */
 export async function runCustomData(
   system: Machine,
   config: CustomDataConfig,
   options: {
-    readonly running: ProcessIdentity | undefined;
-    readonly onStart: (identity: ProcessIdentity) => void;
+    /** Number of the last run; 0 when there was none. */
+    readonly run: number;
+    /** Must be on disk when it returns. */
+    readonly record: (run: number) => void;
   },
 ): Promise<void> {
   const file = customDataFile(config);
   if (!config["Provisioning.ExecuteCustomData"] || !system.files.exists(file)) return;
-  const exitFile = join(config["Lib.Dir"] as SystemPath, "CustomData.exit");
-  const start = (shellCommand: string) => {
-    const command = system.launch.start({
-      shellCommand,
-      cwd: "/",
-      environment: {
-        PATH: system.root.programPath,
-        HOME: "/root",
-        AZURE_GUEST_AGENT_PARENT_PROCESS_NAME: "AZURE_GUEST_AGENT",
-      },
-      stdout: `${file}.stdout`,
-      stderr: `${file}.stderr`,
-      exitFile,
-      timeoutMs: CUSTOM_DATA_LIMIT_MS,
-    });
-    options.onStart(command.identity);
-    return command;
+  let run = options.run;
+  const request = () => ({
+    stdout: `${file}.stdout` as const,
+    stderr: `${file}.stderr` as const,
+    runFile: `${file}.run.${run}` as const,
+    timeoutMs: CUSTOM_DATA_LIMIT_MS,
+    maxOutputBytes: MAX_OUTPUT_BYTES,
+  });
+  const start = (shellCommand: string): Promise<LaunchResult> => {
+    run += 1;
+    options.record(run);
+    const environment = {
+      PATH: system.root.programPath,
+      HOME: "/root",
+      AZURE_GUEST_AGENT_PARENT_PROCESS_NAME: "AZURE_GUEST_AGENT",
+    };
+    return system.launch.start({ ...request(), shellCommand, cwd: "/", environment }).wait();
   };
-  const command =
-    options.running === undefined
-      ? start(quoted(system.files.realPath(file)))
-      : system.launch.attach(options.running, { exitFile, timeoutMs: CUSTOM_DATA_LIMIT_MS });
-  let result = await command.wait();
+  // Of an earlier provisioning of this disk; within one, the numbers only grow.
+  if (run === 0) for (const old of system.files.glob(`${file}.run.*`)) system.files.remove(old);
+  const former = run === 0 ? undefined : await system.launch.settle(request().runFile);
+  let result: LaunchResult;
+  if (former === undefined || former.state === "never-started")
+    result = await start(quoted(system.files.realPath(file)));
+  else if (former.state === "running")
+    result = await system.launch.attach(former.identity, request()).wait();
+  else
+    result = {
+      code: former.state === "ended" ? former.code : undefined,
+      timedOut: false,
+      durationMs: 0,
+    };
   // A state directory on a file system without the right to execute: the interpreter can still read it.
   if (result.code === NOT_EXECUTABLE && wasRefused(system, file))
-    result = await start(throughInterpreter(system, file)).wait();
+    result = await start(throughInterpreter(system, file));
   const failure = result.timedOut
     ? `did not end within ${CUSTOM_DATA_LIMIT_MS / 60_000} minutes and was killed`
     : result.code === undefined

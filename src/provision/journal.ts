@@ -1,7 +1,6 @@
 import { isAgentError } from "../base/error.ts";
 import { JsonReader } from "../base/json.ts";
 import type { Config } from "../config/table.ts";
-import type { ProcessIdentity } from "../system/launch.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 
@@ -19,8 +18,8 @@ export interface Journal {
   readonly hadPassword: boolean | undefined;
   /** The DVD to hand back once the password is set. */
   readonly device: string | undefined;
-  /** Custom data that is running. */
-  readonly customData: ProcessIdentity | undefined;
+  /** Number of the last run of custom data, 0 before the first. */
+  readonly customDataRun: number;
 }
 
 export function emptyJournal(vmId: string): Journal {
@@ -30,7 +29,7 @@ export function emptyJournal(vmId: string): Journal {
     done: [],
     hadPassword: undefined,
     device: undefined,
-    customData: undefined,
+    customDataRun: 0,
   };
 }
 
@@ -51,7 +50,6 @@ export function readJournal(
     const reader = JsonReader.parse(text, file);
     if (reader.get("version").integer() !== 1 || reader.get("vmId").string() !== vmId)
       return undefined;
-    const running = reader.get("customData");
     return {
       version: 1,
       vmId,
@@ -61,9 +59,7 @@ export function readJournal(
         .map((item) => item.string()),
       hadPassword: reader.get("hadPassword").optionalBoolean(),
       device: reader.get("device").optionalString(),
-      customData: running.isAbsent
-        ? undefined
-        : { pid: running.get("pid").integer(), startTime: running.get("startTime").string() },
+      customDataRun: reader.get("customDataRun").integer(),
     };
   } catch (error) {
     if (!isAgentError(error, "bad-input")) throw error;

@@ -123,8 +123,8 @@ export const STEPS: readonly Step[] = [
     run: async ({ system, config, document, journal, record }) => {
       if (document.customData === undefined) return;
       await runCustomData(system, config, {
-        running: journal().customData,
-        onStart: (customData) => record({ customData }),
+        run: journal().customDataRun,
+        record: (customDataRun) => record({ customDataRun }),
       });
     },
   },
