@@ -1,77 +1,104 @@
 import { createEventSpool } from "../report/events.ts";
 import { describe, isAgentError } from "../base/error.ts";
-import { onSignal, pid, runtimeVersion } from "../system/process.ts";
 import { acquireInstanceLock } from "../system/lock.ts";
+import { onSignal, parentPid, pid, runtimeVersion } from "../system/process.ts";
 import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { boot, bootSteps, isDisabled } from "./boot.ts";
 import { createConnection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
-import { libDirectory } from "./settings.ts";
 import { eventFacts } from "./facts.ts";
 import { claimHandlerPidFile, runningDaemon, writePidFile } from "./instance.ts";
+import { isOrphan } from "./orphan.ts";
 import { serve } from "./serve.ts";
+import { libDirectory } from "./settings.ts";
+import { markFailure } from "./start-up.ts";
 
 /**
- * `waagent -daemon`: one instance, boot steps, then all tasks until a signal (design D1).
- * Resolves to the exit code: 0 after SIGTERM or when another daemon runs, 1 when the agent cannot go on.
+ * `waagent -daemon`: one instance, boot steps, then all tasks until a signal (design D1). `-run-exthandlers` is the same
+ * without boot steps, below another daemon. Resolves to the exit code: 0 after SIGTERM or when another daemon runs, 1
+ * when the agent cannot go on; the service manager then starts it afresh.
  */
 export async function runDaemon(context: AgentContext): Promise<number> {
-  const { config, distro, version } = context;
-  const { log } = context.system;
+  const { config, distro, version, system: base } = context;
   const { release } = distro;
-  log.info(`Azure Linux Agent Version:${version}`);
-  log.info(`OS: ${release.name} ${release.version}`);
-  log.info(`Bun: ${runtimeVersion()}`);
+  base.log.info(`Azure Linux Agent Version:${version}`);
+  base.log.info(`OS: ${release.name} ${release.version}`);
+  base.log.info(`Bun: ${runtimeVersion()}`);
+  return context.arguments.verb === "daemon" ? asDaemon(context) : asExtensionHandler(context);
 
-  const other = runningDaemon(context.system, config, pid());
-  const lock =
-    other === undefined ? await acquireInstanceLock(context.system.root, "daemon") : undefined;
-  if (lock === undefined) {
-    log.info(`Daemon is already running: ${other ?? "it holds the instance lock"}`);
-    return 0;
+  async function asDaemon(given: AgentContext): Promise<number> {
+    const other = runningDaemon(base, config, pid());
+    const lock = other === undefined ? await acquireInstanceLock(base.root, "daemon") : undefined;
+    if (lock === undefined) {
+      base.log.info(`Daemon is already running: ${other ?? "another process holds the lock"}`);
+      return 0;
+    }
+    prepareLibrary();
+    writePidFile(base, config, pid());
+    try {
+      return await live(given, true);
+    } finally {
+      lock.release();
+    }
   }
 
-  const libDir = libDirectory(config);
-  if (!context.system.files.exists(libDir))
-    context.system.files.makeDirectory(libDir, { mode: 0o700 });
-  writePidFile(context.system, config, pid());
+  async function asExtensionHandler(given: AgentContext): Promise<number> {
+    if (!given.arguments.debug && isOrphan(base, config, parentPid())) {
+      base.log.info("The daemon that started this process is gone, ending");
+      return 0;
+    }
+    prepareLibrary();
+    return await live(given, false);
+  }
 
-  const spool = createEventSpool(context.system, {
-    facts: eventFacts(context.system, context),
+  function prepareLibrary(): void {
+    const libDir = libDirectory(config);
+    if (!base.files.exists(libDir)) base.files.makeDirectory(libDir, { mode: 0o700 });
+  }
+}
+
+/** From the first event to the last one. */
+async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
+  const { config, system: base } = context;
+  const libDir = libDirectory(config);
+  const spool = createEventSpool(base, {
+    facts: eventFacts(base, context),
     directory: join(libDir, "events"),
     statusFile: join(libDir, "event_status.json"),
     enabled: config["Telemetry.Enabled"],
   });
-  const system: System = { ...context.system, emit: spool.emit };
+  const system: System = { ...base, emit: spool.emit };
 
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     onSignal(signal, () => {
-      log.info(`${signal} received, the agent ends`);
+      system.log.info(`${signal} received, the agent ends`);
       stop.abort();
     });
   }
-
   const connection = createConnection(system, context, {});
   try {
-    await boot(system, bootSteps(system, context, connection), stop.signal);
-    if (isDisabled(system, context)) await forever(stop.signal);
-    log.stopConsole();
-    claimHandlerPidFile(system, config, pid());
-    await serve(system, context, { connection, spool, signal: stop.signal });
+    if (isDaemon) {
+      await boot(system, bootSteps(system, context, connection), stop.signal);
+      if (isDisabled(system, context)) await aborted(stop.signal);
+      system.log.stopConsole();
+    }
+    const older = claimHandlerPidFile(system, config, pid());
+    await serve(system, context, { connection, spool, older, stop });
     return 0;
   } catch (error) {
-    if (isAgentError(error, "cancelled") && stop.signal.aborted) return 0;
-    log.error(`The agent ends: ${describe(error)}`);
+    if (stop.signal.aborted && (isAgentError(error, "cancelled") || error === stop.signal.reason))
+      return 0;
+    const message = describe(error);
+    system.log.error(`The agent ends: ${message}`);
+    markFailure(system, context, message);
     return 1;
-  } finally {
-    lock.release();
   }
 }
 
-function forever(signal: AbortSignal): Promise<never> {
+function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) =>
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true }),
+    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
   );
 }

@@ -1,5 +1,5 @@
 import type { Session } from "../azure/session.ts";
-import { isAgentError } from "../base/error.ts";
+import { describe, isAgentError } from "../base/error.ts";
 import type { EventSpool } from "../report/events.ts";
 import {
   COLLECT_PERIOD_MS,
@@ -14,13 +14,20 @@ import { createExtensionsTask, type ExtensionsRunner } from "./extensions-task.t
 import { hostName } from "./facts.ts";
 import { createGoalPoll } from "./goal-poll.ts";
 import { extensionLogDirectory, libDirectory, seconds } from "./settings.ts";
+import { parentPid } from "../system/process.ts";
+import type { OlderAgent } from "./instance.ts";
+import { isOrphan } from "./orphan.ts";
+import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
 import { createStatusReport } from "./status-report.ts";
 import { startTasks, type Task, type TaskGroup } from "./tasks.ts";
 
 export interface ServeOptions {
   readonly connection: Connection;
   readonly spool: EventSpool;
-  readonly signal: AbortSignal;
+  /** Agents of an earlier start that still live. */
+  readonly older: readonly OlderAgent[];
+  /** Aborted by a signal, or by the agent itself when there is nothing left to serve. */
+  readonly stop: AbortController;
 }
 
 const MINUTE_MS = 60_000;
@@ -37,17 +44,19 @@ export async function serve(
   options: ServeOptions,
 ): Promise<void> {
   const { config } = context;
-  const { connection, spool, signal } = options;
+  const { connection, spool } = options;
+  const { signal } = options.stop;
   system.log.become({ thread: "ExtHandler", prefix: "ExtHandler" });
   system.log.info(`Azure Linux Agent (Goal State Agent version ${context.version})`);
-  const session = await connection.open(signal);
+  prepareState(system, context);
+  const session = await openPatiently(system, context, connection, signal);
 
   const sender = createTelemetrySender(system, spool, {
     post: telemetryPost(session),
     enabled: config["Telemetry.Enabled"],
     extensionLogDirectory: extensionLogDirectory(config),
   });
-  const goal = goalTasks(system, context, session, { spool, signal });
+  const goal = goalTasks(system, context, session, options);
   const tasks: Task[] = [
     ...goal.tasks,
     ...environmentTasks(system, context, session),
@@ -78,7 +87,7 @@ function goalTasks(
   system: System,
   context: AgentContext,
   session: Session,
-  options: Pick<ServeOptions, "spool" | "signal">,
+  options: ServeOptions,
 ): { readonly tasks: readonly Task[]; readonly connect: (group: TaskGroup) => void } {
   const { config, distro } = context;
   const runner: ExtensionsRunner = {
@@ -105,7 +114,10 @@ function goalTasks(
   });
   let group: TaskGroup | undefined;
   const extensions = createExtensionsTask(system, runner, {
-    ready: () => Promise.resolve(),
+    ready: async (abort) => {
+      await waitForOlderAgents(system, options.older, abort);
+      await waitForCloudInit(system, context, abort);
+    },
     onProgress: () => group?.wakeTask("ReportStatus"),
   });
   const first = session.goals.current();
@@ -128,6 +140,11 @@ function goalTasks(
       delayMs: periodMs(),
       limitMs: 10 * MINUTE_MS,
       run: async (abort) => {
+        if (isForsaken(system, context)) {
+          system.log.info("The daemon that started this process is gone, ending");
+          options.stop.abort();
+          return;
+        }
         const update = await poll.poll(abort);
         if (update === undefined) return;
         if (update.extensionsChanged) extensions.submit(update.goalState.extensions);
@@ -169,6 +186,30 @@ function goalTasks(
       group = started;
     },
   };
+}
+
+/** Blocks until the first goal state is there (`wire-protocol.md` GS-19). Errors: only AgentError "cancelled". */
+async function openPatiently(
+  system: System,
+  context: AgentContext,
+  connection: Connection,
+  signal: AbortSignal,
+): Promise<Session> {
+  for (;;) {
+    try {
+      return await connection.open(signal);
+    } catch (error) {
+      if (isAgentError(error, "cancelled") || signal.aborted) throw error;
+      system.log.error(`Could not get the first goal state: ${describe(error)}`);
+      await system.clock.sleep(seconds(context.config["Extensions.GoalStatePeriod"]), signal);
+    }
+  }
+}
+
+/** Below another daemon, which has died (`system.md` DAEMON-16). */
+function isForsaken(system: System, context: AgentContext): boolean {
+  const { verb, debug } = context.arguments;
+  return verb === "run-exthandlers" && !debug && isOrphan(system, context.config, parentPid());
 }
 
 /** Ids of the goal state for telemetry (`wire-protocol.md` TEL-07). */
