@@ -124,10 +124,13 @@ async function dispatch(
       await registerService(context, writeStdout);
       return EXIT.ok;
     }
+    case "setup-firewall": {
+      const { setupFirewall } = await import("./firewall.ts");
+      return await setupFirewall(context, given.endpoint ?? "", userId());
+    }
     case "deprovision":
     case "deprovision+user":
     case "collect-logs":
-    case "setup-firewall":
       return notBuilt(`-${verb}`);
   }
 }
