@@ -1,6 +1,7 @@
 import { describe, isAgentError } from "../base/error.ts";
 import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { provisionMachine } from "./provisioning.ts";
 import { forgetConnection, type Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { libDirectory } from "./settings.ts";
@@ -56,9 +57,9 @@ export function bootSteps(
       run: async () => forgetConnection(system, config),
     },
     {
-      name: "Connecting to the platform",
+      name: "Provisioning",
       wanted: true,
-      run: async (signal) => void (await connection.open(signal)),
+      run: (signal) => provisionMachine(system, context, connection, signal),
     },
   ];
 }

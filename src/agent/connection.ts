@@ -1,3 +1,7 @@
+import { createHistory, type History } from "../azure/history.ts";
+import { createDhcpProbe, type DhcpProbe } from "../machine/dhcp.ts";
+import { endpointFromLeases } from "../machine/dhcp-leases.ts";
+import { openDhcpSocket } from "../system/dhcp-socket.ts";
 import { detectEndpoint, forgetEndpoint, savedEndpoint } from "../azure/endpoint.ts";
 import { createHttpErrorCounts, type HttpErrorCounts } from "../azure/retry.ts";
 import { openSession, type Session, type SessionOptions } from "../azure/session.ts";
@@ -14,17 +18,29 @@ export interface Connection {
   /** The open session. */
   session(): Session | undefined;
   readonly errors: HttpErrorCounts;
+  readonly history: History;
+  /** Our own DHCP exchange; undefined where the system has none (DHCP-02). */
+  readonly dhcp: DhcpProbe | undefined;
 }
 
 export function createConnection(
   system: System,
-  context: Pick<AgentContext, "config" | "arguments">,
-  hooks: Pick<SessionOptions, "history" | "onObservation">,
+  context: Pick<AgentContext, "config" | "arguments" | "distro">,
+  hooks: Pick<SessionOptions, "onObservation">,
 ): Connection {
   const { config } = context;
   const isDaemon = context.arguments.verb === "daemon";
   const libDir = libDirectory(config);
+  const { distro } = context;
   const errors = createHttpErrorCounts();
+  const history = createHistory(system, libDir);
+  const dhcp = distro.dhcpAvailable
+    ? createDhcpProbe(system, config, {
+        openSocket: openDhcpSocket,
+        stopClient: distro.stopDhcp,
+        startClient: distro.startDhcp,
+      })
+    : undefined;
   let opening: Promise<Session> | undefined;
   let session: Session | undefined;
 
@@ -36,6 +52,7 @@ export function createConnection(
       periodMs: seconds(config["Extensions.GoalStatePeriod"]),
       fastTrack: config["Debug.EnableFastTrack"],
       errors,
+      history: history.begin,
       ...hooks,
       signal,
     });
@@ -46,6 +63,8 @@ export function createConnection(
     if (saved !== undefined) return connect(saved, signal);
     return detectEndpoint(system, libDir, {
       discovery: config["Protocol.EndpointDiscovery"],
+      lease: () => endpointFromLeases(system, distro.leases),
+      exchange: dhcp?.exchange,
       connect,
       signal,
     });
@@ -53,6 +72,8 @@ export function createConnection(
 
   return {
     errors,
+    history,
+    dhcp,
     session: () => session,
     open: async (signal) => {
       if (session !== undefined) return session;

@@ -1,15 +1,7 @@
 import type { ExtensionsGoalState } from "../azure/goal-state.ts";
-import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
-import { describe, isAgentError } from "../base/error.ts";
+import type { AggregateStatus } from "../azure/vm-status.ts";
+import type { ExtensionsRunner } from "../extensions/runner.ts";
 import type { System } from "../system/system.ts";
-
-/** What runs the extensions of a goal state (extensions/runner.ts). */
-export interface ExtensionsRunner {
-  /** One pass over a goal state. Errors: only AgentError "cancelled"; what fails is in the reports. */
-  process(goal: ExtensionsGoalState, signal: AbortSignal): Promise<AggregateStatus>;
-  /** What is to be reported now; cheap, and right also while commands run. */
-  reports(goal: ExtensionsGoalState): readonly HandlerReport[];
-}
 
 /**
  * Extensions run in their own task (design D2): polling and status never wait for them. A goal state that arrives
@@ -29,12 +21,12 @@ export interface ExtensionsTask {
 export interface ExtensionsTaskOptions {
   /** Before the first pass (cloud-init, older agents). */
   readonly ready: (signal: AbortSignal) => Promise<void>;
-  /** Something of the state changed: the next status report should not wait for its period. */
-  readonly onProgress: () => void;
+  /** After each pass: the next status report should not wait for its period. */
+  readonly onProcessed: () => void;
 }
 
 export function createExtensionsTask(
-  system: Pick<System, "log" | "emit" | "clock">,
+  system: Pick<System, "log" | "emit">,
   runner: ExtensionsRunner,
   options: ExtensionsTaskOptions,
 ): ExtensionsTask {
@@ -43,29 +35,6 @@ export function createExtensionsTask(
   let reported: ExtensionsGoalState | undefined;
   let aggregate: AggregateStatus | undefined;
   let wake: (() => void) | undefined;
-
-  const pass = async (goal: ExtensionsGoalState, signal: AbortSignal): Promise<void> => {
-    const label = `${goal.id} channel: ${goal.channel} source: ${goal.source} activity: ${goal.activityId} correlation ${goal.correlationId} created: ${goal.createdAt}`;
-    system.log.info(`ProcessExtensionsGoalState started [${label}]`);
-    const started = system.clock.monotonic();
-    try {
-      aggregate = await runner.process(goal, signal);
-    } catch (error) {
-      if (isAgentError(error, "cancelled")) throw error;
-      const message = `Unexpected error processing the extensions of ${goal.id}: ${describe(error)}`;
-      system.log.error(message);
-      system.emit({ operation: "ExtensionProcessing", success: false, message, log: false });
-      aggregate = {
-        status: "Failed",
-        code: -1,
-        message,
-        processedAt: system.clock.now(),
-        sequence: goal.sequence,
-      };
-    }
-    const elapsed = Math.round(system.clock.monotonic() - started);
-    system.log.info(`ProcessExtensionsGoalState completed [${goal.id} ${elapsed} ms]`);
-  };
 
   return {
     submit: (goal) => {
@@ -102,11 +71,12 @@ export function createExtensionsTask(
         current = pending;
         pending = undefined;
         try {
-          await pass(current, signal);
+          // A goal that is on hold leaves the last outcome as it is (EXT-15).
+          aggregate = (await runner.process(current, signal)) ?? aggregate;
         } finally {
           current = undefined;
         }
-        options.onProgress();
+        options.onProcessed();
       }
     },
   };

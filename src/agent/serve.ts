@@ -10,11 +10,13 @@ import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { environmentTasks } from "./environment-tasks.ts";
-import { createExtensionsTask, type ExtensionsRunner } from "./extensions-task.ts";
+import { createExtensionsRunner } from "../extensions/runner.ts";
+import { createPackageSource } from "./package-source.ts";
+import { createExtensionsTask } from "./extensions-task.ts";
 import { hostName } from "./facts.ts";
 import { createGoalPoll } from "./goal-poll.ts";
 import { extensionLogDirectory, libDirectory, seconds } from "./settings.ts";
-import { parentPid } from "../system/process.ts";
+import { environment, parentPid } from "../system/process.ts";
 import type { OlderAgent } from "./instance.ts";
 import { isOrphan } from "./orphan.ts";
 import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
@@ -90,16 +92,15 @@ function goalTasks(
   options: ServeOptions,
 ): { readonly tasks: readonly Task[]; readonly connect: (group: TaskGroup) => void } {
   const { config, distro } = context;
-  const runner: ExtensionsRunner = {
-    process: async (goal) => ({
-      status: "Success",
-      code: 0,
-      message: "GoalState executed successfully",
-      processedAt: system.clock.now(),
-      sequence: goal.sequence,
-    }),
-    reports: () => [],
-  };
+  let group: TaskGroup | undefined;
+  const verify = (): boolean => session.goals.current()?.extensions.source === "FastTrack";
+  const runner = createExtensionsRunner(system, config, {
+    source: createPackageSource(session.storage, options.connection.history, verify),
+    wireServerAddress: session.endpoint,
+    environment: environment(),
+    onProgress: () => group?.wakeTask("ReportStatus"),
+  });
+  runner.refreshEnvironments();
   const poll = createGoalPoll(system, session.goals);
   const status = createStatusReport(system, session, {
     libDirectory: libDirectory(config),
@@ -110,15 +111,17 @@ function goalTasks(
       hostName: () => hostName(system),
       features: () => ({ versioningGovernance: false, fastTrack: config["Debug.EnableFastTrack"] }),
     },
-    keep: () => undefined,
+    keep: (document) => options.connection.history.current()?.save("waagent_status.json", document),
   });
-  let group: TaskGroup | undefined;
   const extensions = createExtensionsTask(system, runner, {
     ready: async (abort) => {
       await waitForOlderAgents(system, options.older, abort);
       await waitForCloudInit(system, context, abort);
     },
-    onProgress: () => group?.wakeTask("ReportStatus"),
+    onProcessed: () => {
+      group?.wakeTask("ReportStatus");
+      void options.connection.history.archive();
+    },
   });
   const first = session.goals.current();
   let lastIncarnation = first?.incarnation;

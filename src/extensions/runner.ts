@@ -23,6 +23,8 @@ export interface RunnerOptions {
   readonly isVersioningSupported?: boolean;
   readonly isolation?: Isolation;
   readonly limits?: ResourceControl;
+  /** A handler began or ended something: its report is worth sending before the next period. */
+  readonly onProgress?: () => void;
 }
 
 /**
@@ -123,6 +125,7 @@ export function createExtensionsRunner(
       signal,
       onProgress: (item, now) => {
         progress.set(key(item.handler, item.settings), now);
+        options.onProgress?.();
         if (now.handler !== undefined) chosen.set(item.handler.name.toLowerCase(), now.handler);
       },
       onUnwritten: (item, failure) => unwritten.set(key(item.handler, item.settings), failure),

@@ -1,0 +1,97 @@
+import {
+  reportHealth,
+  reportRoleProperties,
+  type Health,
+  type HealthTarget,
+} from "../azure/health.ts";
+import type { GoalState } from "../azure/goal-state.ts";
+import { isAgentError } from "../base/error.ts";
+import { AGENT_NAME } from "../base/identity.ts";
+import { setDhcpHostName } from "../machine/hostname-dhcp.ts";
+import { primaryInterface } from "../machine/network.ts";
+import { readRoutes } from "../machine/routes.ts";
+import type { ProvisioningPlatform } from "../provision/platform.ts";
+import { provision } from "../provision/provision.ts";
+import { join } from "../system/root.ts";
+import type { System } from "../system/system.ts";
+import type { Connection } from "./connection.ts";
+import type { AgentContext } from "./context.ts";
+import { libDirectory } from "./settings.ts";
+
+const REPORT_RETRY_MS = 60_000;
+
+/**
+ * Provisions the machine, with the connection as its way to the platform. A failed provisioning does not stop the
+ * agent (LIFE-07); a report that did not get through is repeated in the background until it does (DB-23).
+ * Errors: AgentError "cancelled".
+ */
+export async function provisionMachine(
+  system: System,
+  context: AgentContext,
+  connection: Connection,
+  signal: AbortSignal,
+): Promise<void> {
+  const { config, distro, version } = context;
+  const { unreported } = await provision(system, config, {
+    distro,
+    platform: createProvisioningPlatform(system, connection, signal),
+    agent: `${AGENT_NAME}/${version}`,
+    publishHostName: async (name) => publishHostName(system, context, name),
+  });
+  if (unreported !== undefined) void repeat(system, unreported, signal);
+}
+
+function createProvisioningPlatform(
+  system: System,
+  connection: Connection,
+  signal: AbortSignal,
+): ProvisioningPlatform {
+  const report = async (health: Health): Promise<boolean> => {
+    const { wire, goals } = await connection.open(signal);
+    const goal = goals.current();
+    return goal !== undefined && reportHealth(system, wire, targetOf(goal), { health, signal });
+  };
+  return {
+    detect: async () => void (await connection.open(signal)),
+    reportNotReady: (subStatus, description) =>
+      report({ state: "NotReady", subStatus, description }),
+    reportReady: () => report({ state: "Ready" }),
+    reportFingerprint: async (fingerprint) => {
+      const { wire, goals } = await connection.open(signal);
+      const goal = goals.current();
+      if (goal === undefined) return;
+      const properties = { CertificateThumbprint: fingerprint };
+      await reportRoleProperties(wire, targetOf(goal), properties, { signal });
+    },
+  };
+}
+
+/**
+ * The name for the next lease and for other software (HOST-10, HOST-15). The interface is left alone: its address is
+ * what keeps the machine reachable.
+ */
+function publishHostName(system: System, { config, distro }: AgentContext, name: string): void {
+  system.files.write(join(libDirectory(config), "published_hostname"), name, { mode: 0o644 });
+  if (!config["Network.Manage"]) return;
+  const interfaceName = primaryInterface(readRoutes(system));
+  setDhcpHostName(system, distro, name, { interfaceName });
+}
+
+function targetOf(goal: GoalState): HealthTarget {
+  const { containerId, instanceId } = goal.vm;
+  return { incarnation: goal.incarnation, containerId, instanceId };
+}
+
+async function repeat(
+  system: System,
+  tell: () => Promise<boolean>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    do await system.clock.sleep(REPORT_RETRY_MS, signal);
+    while (!(await tell()));
+    system.log.info("The platform now knows that the machine is provisioned");
+  } catch (error) {
+    if (!isAgentError(error, "cancelled")) throw error; // the agent is ending
+  }
+}
