@@ -129,7 +129,14 @@ async function dispatch(
       return await setupFirewall(context, given.endpoint ?? "", userId());
     }
     case "deprovision":
-    case "deprovision+user":
+    case "deprovision+user": {
+      const { deprovision } = await import("./deprovision.ts");
+      return await deprovision(context, {
+        user: verb === "deprovision+user",
+        force: given.force,
+        dryRun: given.dryRun,
+      });
+    }
     case "collect-logs":
       return notBuilt(`-${verb}`);
   }

@@ -84,7 +84,7 @@ export async function planDeprovision(
   const parts: Part[] = [
     {
       warnings: ["WARNING! The waagent service will be stopped."],
-      actions: distro.stopService === undefined ? [] : [{ do: "run", argv: distro.stopService }],
+      actions: stopActions(distro),
     },
     config["Provisioning.RegenerateSshHostKeyPair"]
       ? {
@@ -140,6 +140,13 @@ export async function planDeprovision(
     warnings: parts.flatMap((part) => part.warnings ?? []),
     actions: parts.flatMap((part) => part.actions ?? []),
   };
+}
+
+/** systemctl has nobody to talk to where systemd is installed but does not run, e.g. while an image is built. */
+function stopActions(distro: Distro): DeprovisionAction[] {
+  const argv = distro.stopService;
+  if (argv === undefined || (argv[0] === "systemctl" && !distro.capabilities.systemd)) return [];
+  return [{ do: "run", argv }];
 }
 
 /** DEPROV-25..27. */

@@ -106,3 +106,15 @@ export function spawnDetached(
   child.unref();
   return child.pid;
 }
+
+/** One line of standard input without its end; undefined at the end of the input. */
+export async function readStdinLine(): Promise<string | undefined> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of process.stdin as AsyncIterable<Uint8Array>) {
+    text += decoder.decode(chunk, { stream: true });
+    const end = text.indexOf("\n");
+    if (end >= 0) return text.slice(0, end).replace(/\r$/, "");
+  }
+  return text === "" ? undefined : text;
+}
