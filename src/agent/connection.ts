@@ -4,7 +4,8 @@ import { endpointFromLeases } from "../machine/dhcp-leases.ts";
 import { openDhcpSocket } from "../system/dhcp-socket.ts";
 import { detectEndpoint, forgetEndpoint, savedEndpoint } from "../azure/endpoint.ts";
 import { createHttpErrorCounts, type HttpErrorCounts } from "../azure/retry.ts";
-import { openSession, type Session, type SessionOptions } from "../azure/session.ts";
+import type { HostObservation } from "../azure/host-plugin.ts";
+import { openSession, type Session } from "../azure/session.ts";
 import type { System } from "../system/system.ts";
 import type { AgentContext } from "./context.ts";
 import { libDirectory, seconds } from "./settings.ts";
@@ -18,6 +19,8 @@ export interface Connection {
   /** The open session. */
   session(): Session | undefined;
   readonly errors: HttpErrorCounts;
+  /** Takes what the host plugin's calls tell about its health, once somebody listens. */
+  onObservation: (observation: HostObservation) => void;
   readonly history: History;
   /** Our own DHCP exchange; undefined where the system has none (DHCP-02). */
   readonly dhcp: DhcpProbe | undefined;
@@ -26,7 +29,6 @@ export interface Connection {
 export function createConnection(
   system: System,
   context: Pick<AgentContext, "config" | "arguments" | "distro">,
-  hooks: Pick<SessionOptions, "onObservation">,
 ): Connection {
   const { config } = context;
   const isDaemon = context.arguments.verb === "daemon";
@@ -53,7 +55,7 @@ export function createConnection(
       fastTrack: config["Debug.EnableFastTrack"],
       errors,
       history: history.begin,
-      ...hooks,
+      onObservation: (observation) => connection.onObservation(observation),
       signal,
     });
 
@@ -70,8 +72,9 @@ export function createConnection(
     });
   };
 
-  return {
+  const connection: Connection = {
     errors,
+    onObservation: () => undefined,
     history,
     dhcp,
     session: () => session,
@@ -87,6 +90,7 @@ export function createConnection(
       }
     },
   };
+  return connection;
 }
 
 /** At each start of the daemon detection runs afresh: an image may have moved (`system.md` DAEMON-09 step 3). */

@@ -1,4 +1,5 @@
 import { createEventSpool } from "../report/events.ts";
+import { readEventFacts } from "../report/os-info.ts";
 import { describe, isAgentError } from "../base/error.ts";
 import { acquireInstanceLock } from "../system/lock.ts";
 import { onSignal, parentPid, pid, runtimeVersion } from "../system/process.ts";
@@ -7,7 +8,6 @@ import type { System } from "../system/system.ts";
 import { boot, bootSteps, isDisabled } from "./boot.ts";
 import { createConnection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
-import { eventFacts } from "./facts.ts";
 import { claimHandlerPidFile, runningDaemon, writePidFile } from "./instance.ts";
 import { isOrphan } from "./orphan.ts";
 import { serve } from "./serve.ts";
@@ -63,7 +63,7 @@ async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
   const { config, system: base } = context;
   const libDir = libDirectory(config);
   const spool = createEventSpool(base, {
-    facts: eventFacts(base, context),
+    facts: readEventFacts(base, context.distro, context.version),
     directory: join(libDir, "events"),
     statusFile: join(libDir, "event_status.json"),
     enabled: config["Telemetry.Enabled"],
@@ -77,7 +77,7 @@ async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
       stop.abort();
     });
   }
-  const connection = createConnection(system, context, {});
+  const connection = createConnection(system, context);
   try {
     if (isDaemon) {
       await boot(system, bootSteps(system, context, connection), stop.signal);

@@ -11,6 +11,7 @@ import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { environmentTasks } from "./environment-tasks.ts";
 import { createExtensionsRunner } from "../extensions/runner.ts";
+import { monitorTasks } from "./monitor-tasks.ts";
 import { createPackageSource } from "./package-source.ts";
 import { createExtensionsTask } from "./extensions-task.ts";
 import { hostName } from "./facts.ts";
@@ -62,6 +63,11 @@ export async function serve(
   const tasks: Task[] = [
     ...goal.tasks,
     ...environmentTasks(system, context, session),
+    ...monitorTasks(system, context, session, {
+      connection,
+      spool,
+      takeFailures: goal.takeFailures,
+    }),
     {
       thread: "SendTelemetryHandler",
       name: "SendTelemetry",
@@ -90,7 +96,11 @@ function goalTasks(
   context: AgentContext,
   session: Session,
   options: ServeOptions,
-): { readonly tasks: readonly Task[]; readonly connect: (group: TaskGroup) => void } {
+): {
+  readonly tasks: readonly Task[];
+  readonly connect: (group: TaskGroup) => void;
+  readonly takeFailures: () => number;
+} {
   const { config, distro } = context;
   let group: TaskGroup | undefined;
   const verify = (): boolean => session.goals.current()?.extensions.source === "FastTrack";
@@ -185,6 +195,7 @@ function goalTasks(
   ];
   return {
     tasks,
+    takeFailures: poll.takeFailures,
     connect: (started) => {
       group = started;
     },

@@ -1,7 +1,7 @@
 import { removeLegacyFiles, restrictSecrets } from "../azure/state-files.ts";
 import { AGENT_LONG_NAME } from "../base/identity.ts";
 import { describe } from "../base/error.ts";
-import { definitionOf, type ConfigKey } from "../config/table.ts";
+import { reportConfigurationChanges, reportRestart, SENTINEL_FILE } from "../report/os-info.ts";
 import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import type { AgentContext } from "./context.ts";
@@ -24,26 +24,10 @@ export function prepareState(
   const removed = removeLegacyFiles(system, libDir);
   if (removed.length > 0)
     system.log.info(`Removed state files of older agents: ${removed.join(", ")}`);
-  reportLastEnd(system, context);
-  reportChangedConfiguration(system, context);
-}
-
-/** The crash sentinel: what `markFailure` left, or an older agent (`system.md` DAEMON-19). */
-function reportLastEnd(
-  system: Pick<System, "files" | "log" | "emit">,
-  context: AgentContext,
-): void {
-  const file = join(libDirectory(context.config), "current_version");
-  try {
-    const text = system.files.readTextIfExists(file, { maxBytes: 64 * 1024 });
-    if (text === undefined) return;
-    const message = `Agent did not terminate cleanly: ${text}`;
-    system.log.info(message);
-    system.emit({ operation: "Restart", success: false, message, log: false });
-    system.files.remove(file);
-  } catch (error) {
-    system.log.warning(`The note of the last end cannot be used: ${describe(error)}`);
-  }
+  const sentinel = join(libDir, SENTINEL_FILE);
+  reportRestart(system, sentinel);
+  system.files.remove(sentinel);
+  reportConfigurationChanges(system, context.config);
 }
 
 /** Leaves the sentinel for the next start. A clean end leaves none. */
@@ -54,23 +38,11 @@ export function markFailure(
 ): void {
   try {
     system.files.write(
-      join(libDirectory(context.config), "current_version"),
+      join(libDirectory(context.config), SENTINEL_FILE),
       `[${AGENT_LONG_NAME}] [${message}]`,
     );
   } catch {
     // the agent is ending because of an error already; a note more or less does not change that
-  }
-}
-
-/** One event for each setting that differs from its default (`wire-protocol.md` TEL-51). */
-function reportChangedConfiguration(system: Pick<System, "emit">, context: AgentContext): void {
-  for (const [key, value] of Object.entries(context.config)) {
-    if (value === definitionOf(key as ConfigKey).default || key === "HttpProxy.Host") continue;
-    system.emit({
-      operation: "ConfigurationChange",
-      success: true,
-      message: `${key}: ${String(value)}`,
-    });
   }
 }
 

@@ -1,0 +1,101 @@
+import { randomUUID } from "node:crypto";
+import { imageOrigin } from "../azure/image-origin.ts";
+import { checkImds, readCompute } from "../azure/imds.ts";
+import type { Session } from "../azure/session.ts";
+import { AGENT_LONG_NAME } from "../base/identity.ts";
+import type { EventSpool } from "../report/events.ts";
+import { createHealthService } from "../report/health-service.ts";
+import { HEARTBEAT_PERIOD_MS, sendHeartbeat } from "../report/heartbeat.ts";
+import { createMonitors } from "../report/monitors.ts";
+import { reportOpenSsl, reportOsInfo } from "../report/os-info.ts";
+import type { System } from "../system/system.ts";
+import type { Connection } from "./connection.ts";
+import type { AgentContext } from "./context.ts";
+import { seconds } from "./settings.ts";
+import type { Task } from "./tasks.ts";
+
+export interface MonitorTasksOptions {
+  readonly connection: Connection;
+  readonly spool: EventSpool;
+  /** Failed goal state updates since the last call. */
+  readonly takeFailures: () => number;
+}
+
+const LIMIT_MS = 5 * 60_000;
+const NEVER_AGAIN_MS = 2 ** 40;
+
+/** The agent's looks at itself, the host and the machine (`system.md` §11), and its heartbeat (DAEMON-18). */
+export function monitorTasks(
+  system: System,
+  context: AgentContext,
+  session: Session,
+  options: MonitorTasksOptions,
+): readonly Task[] {
+  const { config, distro, version } = context;
+  const { connection, spool } = options;
+  const { errors } = connection;
+  const healthService = createHealthService(system, session.endpoint, { errors });
+  connection.onObservation = (observation) => healthService.observe(observation);
+
+  const monitors = createMonitors(system, {
+    hostPlugin: session.hostPlugin,
+    healthService,
+    httpErrors: errors,
+    imdsHealth: async (signal) => {
+      const problem = await checkImds(system, { agentVersion: version, errors, signal });
+      return { healthy: problem === undefined, detail: problem ?? "" };
+    },
+    emitMetric: spool.emitMetric,
+    resourcePeriodMs: seconds(config["Debug.CgroupCheckPeriod"]),
+    logMetrics: config["Debug.CgroupLogMetrics"],
+    networkChanges: config["Monitor.NetworkConfigurationChanges"],
+  });
+
+  let counter = 0;
+  const heartbeatId = randomUUID();
+  return [
+    ...monitors.map(({ name, periodMs, run }): Task => ({
+      thread: "MonitorHandler",
+      name,
+      periodMs: () => periodMs,
+      limitMs: LIMIT_MS,
+      run,
+    })),
+    {
+      thread: "ExtHandler",
+      name: "HeartBeat",
+      periodMs: () => HEARTBEAT_PERIOD_MS,
+      limitMs: LIMIT_MS,
+      run: async () => {
+        sendHeartbeat(system, AGENT_LONG_NAME, {
+          counter,
+          id: heartbeatId,
+          failedUpdates: options.takeFailures(),
+          autoUpdate: false,
+          updateMode: "SelfUpdate",
+        });
+        counter += 1;
+      },
+    },
+    {
+      thread: "ExtHandler",
+      name: "DescribeMachine",
+      periodMs: () => NEVER_AGAIN_MS,
+      limitMs: LIMIT_MS,
+      run: async (signal) => {
+        await reportOsInfo(system, distro);
+        await reportOpenSsl(system, config["OS.OpensslPath"]);
+        const compute = await readCompute(system, { errors, signal });
+        if (compute === undefined) return;
+        const { location, subscriptionId, resourceGroupName, vmId } = compute;
+        spool.identify({
+          location,
+          subscriptionId,
+          resourceGroupName,
+          vmId,
+          imageOrigin: imageOrigin(compute),
+        });
+      },
+    },
+  ];
+}
