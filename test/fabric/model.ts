@@ -394,7 +394,8 @@ export class HostModel {
       ...(configName === undefined ? {} : { configName }),
     };
     const [first = "tenant"] = this.#certificateNames(index);
-    const tenant = this.#options.authority.tenant(first);
+    // Made only when something is encrypted for it: a key takes a quarter of a second.
+    const tenant = () => this.#options.authority.tenant(first);
     return {
       vm,
       goal,
@@ -403,12 +404,17 @@ export class HostModel {
       hostPluginVersion: this.#scenario.hostPlugin?.version ?? "1.0.8.159",
       wireServer: this.#options.wireServer,
       storage: this.#options.storage,
-      thumbprint: tenant.thumbprint,
+      get thumbprint() {
+        return tenant().thumbprint;
+      },
       encrypted: (settings) => {
-        const key = `${tenant.thumbprint}${JSON.stringify(settings)}`;
+        const key = `${first}${JSON.stringify(settings)}`;
         let value = this.#encrypted.get(key);
         if (value === undefined) {
-          value = this.#options.authority.encryptFor(tenant.certificate, JSON.stringify(settings));
+          value = this.#options.authority.encryptFor(
+            tenant().certificate,
+            JSON.stringify(settings),
+          );
           this.#encrypted.set(key, value);
         }
         return value;

@@ -108,13 +108,20 @@ function eventRules(
     );
   const parameters = parametersOf(content);
   const wanted = [...own, ...COMMON, ...(eventId === "1" ? ONLY_EXTENSION : []), ...MACHINE];
-  const names = parameters.map(({ name }) => name).join();
-  const wantedNames = wanted.map((one) => one.split(":")[0]).join();
-  if (names !== wantedNames)
-    return report("TEL-04", `event ${eventId} has the parameters ${names}, not ${wantedNames}`);
-  wanted.forEach((one, index) => {
+  const names = parameters.map(({ name }) => name);
+  const wantedNames = wanted.map((one) => one.split(":")[0]!);
+  const lacking = wantedNames.filter((name) => !names.includes(name));
+  const extra = names.filter((name) => !wantedNames.includes(name));
+  if (lacking.length > 0)
+    report("TEL-04", `event ${eventId} lacks the parameters ${lacking.join()}`);
+  if (extra.length > 0)
+    report("TEL-04", `event ${eventId} has the unknown parameters ${extra.join()}`);
+  if (lacking.length === 0 && extra.length === 0 && names.join() !== wantedNames.join())
+    report("TEL-04", `event ${eventId} has its parameters in the order ${names.join()}`);
+  wanted.forEach((one) => {
     const [name, type] = one.split(":");
-    const parameter = parameters[index]!;
+    const parameter = parameters.find((candidate) => candidate.name === name);
+    if (parameter === undefined) return;
     if (type !== "*" && parameter.type !== type)
       report("TEL-30", `${name} is mt:${parameter.type}, not mt:${type}`);
     if (parameter.type === "bool" && !/^(True|False)$/.test(parameter.value))
