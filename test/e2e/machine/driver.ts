@@ -3,7 +3,7 @@
  *   bun driver.ts OPERATION JSON
  * Prints what it returned as JSON. Log lines go to standard error.
  */
-import { defaultConfig } from "../../../src/config/table.ts";
+import { type Config, defaultConfig } from "../../../src/config/table.ts";
 import {
   chooseFirewallTool,
   firewallRules,
@@ -11,6 +11,7 @@ import {
   removeFirewallEverywhere,
   setUpFirewall,
 } from "../../../src/machine/firewall.ts";
+import { activateResourceDisk } from "../../../src/machine/resource-disk.ts";
 import { Root } from "../../../src/system/root.ts";
 import { createSystem } from "../../../src/system/create.ts";
 import type { System } from "../../../src/system/system.ts";
@@ -24,6 +25,8 @@ const OPERATIONS: Readonly<
     const outcome = await setUpFirewall(system, tool, rules);
     return { tool: tool.kind, ...outcome, after: await inspectFirewall(system, tool, rules) };
   },
+  "resource-disk": async (system, input) =>
+    activateResourceDisk(system, { ...defaultConfig(), ...input } as Config),
   "firewall-remove": async (system, input) => removeFirewallEverywhere(system, rulesFrom(input)),
 };
 

@@ -1,0 +1,376 @@
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { WARNING_TEXT } from "../../../src/machine/resource-disk.ts";
+import { canSandbox, type Sandbox } from "../sandbox.ts";
+import { createLoopDisk, host, type LoopDisk, loopProblem } from "./loop-disk.ts";
+import { createMachineSandbox, operate } from "./support.ts";
+
+const able = canSandbox();
+const problem = able.ok ? loopProblem() : able.reason;
+const diskTest = problem === undefined ? test : test.skip;
+const why = problem === undefined ? "" : ` (skipped: ${problem})`;
+
+type Generation = 1 | 2;
+const MOUNT_POINT = "/mnt/resource";
+const WARNING = `${MOUNT_POINT}/DATALOSS_WARNING_README.txt`;
+
+/** A machine whose VMBus says that a loop device is its temporary disk. */
+async function createDiskSandbox(disk: LoopDisk, generation: Generation): Promise<Sandbox> {
+  const sandbox = await createMachineSandbox();
+  await sandbox.run(["mount", "-t", "devtmpfs", "devtmpfs", "/dev"]);
+  await sandbox.run(["mount", "-t", "tmpfs", "tmpfs", "/sys/bus"]);
+  const device = "/sys/bus/vmbus/devices/00000000-1111-2222-3333-444444444444";
+  const id =
+    generation === 1
+      ? "{00000000-0001-8899-0000-000000000000}"
+      : "{f8b3781a-1e82-4818-a1c3-63d806ec15bb}";
+  sandbox.write(`${device}/device_id`, `${id}\n`);
+  const address = generation === 1 ? "1:0:1:0" : "0:0:0:1";
+  sandbox.write(`${device}/host1/target/${address}/block/${disk.name}/size`, "1\n");
+  return sandbox;
+}
+
+function config(fileSystem: string, rest: Record<string, unknown> = {}): Record<string, unknown> {
+  return { "ResourceDisk.Format": true, "ResourceDisk.Filesystem": fileSystem, ...rest };
+}
+
+/** What the platform hands over: one NTFS partition with its own label. */
+function platformDisk(disk: LoopDisk, table: "msdos" | "gpt", files: readonly string[] = []): void {
+  host(
+    "parted",
+    "--script",
+    disk.device,
+    "mklabel",
+    table,
+    "mkpart",
+    "primary",
+    "ntfs",
+    "1MiB",
+    "100%",
+  );
+  ntfs(disk.partition(1), files);
+}
+
+function ntfs(device: string, files: readonly string[], label = "Temporary Storage"): void {
+  host("mkntfs", "--quick", "--force", "--label", label, device);
+  const source = path.join(mkdtempSync(path.join(tmpdir(), "waagent-ntfs-")), "file");
+  writeFileSync(source, "content\n");
+  for (const file of files) host("ntfscp", "--force", device, source, file);
+  rmSync(path.dirname(source), { recursive: true });
+}
+
+function onePartition(disk: LoopDisk): void {
+  host("parted", "--script", disk.device, "mklabel", "gpt", "mkpart", "primary", "1MiB", "100%");
+}
+
+/** The partition as it is after some files were put on it. */
+function filled(device: string, type: string, files: readonly string[]): void {
+  host(`mkfs.${type}`, type === "ext4" ? "-F" : "-f", device);
+  const directory = mkdtempSync(path.join(tmpdir(), "waagent-fill-"));
+  try {
+    host(
+      "unshare",
+      "--mount",
+      "sh",
+      "-ec",
+      `mount ${device} ${directory}; cd ${directory}; touch ${files.join(" ")}`,
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+const FORMATTED: readonly (readonly [string, Generation, (disk: LoopDisk) => void, string])[] = [
+  [
+    "NTFS in an MBR",
+    1,
+    (disk) => platformDisk(disk, "msdos", ["DATALOSS_WARNING_README.txt"]),
+    "ext4",
+  ],
+  ["NTFS in a GPT", 2, (disk) => platformDisk(disk, "gpt"), "xfs"],
+  ["a blank disk", 1, () => undefined, "btrfs"],
+  ["a blank disk", 2, () => undefined, "ext4"],
+  [
+    "an empty table",
+    2,
+    (disk) => void host("parted", "--script", disk.device, "mklabel", "gpt"),
+    "ext3",
+  ],
+  ["a blank partition", 1, onePartition, "btrfs"],
+  [
+    "a reserved partition and NTFS",
+    2,
+    (disk) => {
+      const reserved = ["mkpart", "reserved", "1MiB", "17MiB", "set", "1", "msftres", "on"];
+      host(
+        "parted",
+        "--script",
+        disk.device,
+        "mklabel",
+        "gpt",
+        ...reserved,
+        "mkpart",
+        "data",
+        "ntfs",
+        "17MiB",
+        "100%",
+      );
+      ntfs(disk.partition(2), []);
+    },
+    "xfs",
+  ],
+];
+
+for (const [name, generation, prepare, fileSystem] of FORMATTED) {
+  diskTest(
+    `system.md DISK-12 DISK-17 DISK-21 BET-02: generation ${generation}, ${name} becomes ${fileSystem}, is used again at the next start, and no other disk is written${why}`,
+    async () => {
+      using disk = createLoopDisk();
+      using other = createLoopDisk({ mib: 16 });
+      host("mkfs.ext4", "-F", other.device);
+      const otherHash = await other.hash();
+      prepare(disk);
+      await using sandbox = await createDiskSandbox(disk, generation);
+      const first = await operate(sandbox, "resource-disk", config(fileSystem));
+      const expected = {
+        state: "mounted",
+        device: disk.partition(1),
+        mountPoint: MOUNT_POINT,
+        fileSystem,
+      };
+      expect(first.result, first.log).toEqual(expected);
+      expect(sandbox.read(WARNING)).toBe(WARNING_TEXT);
+      expect(WARNING_TEXT).toHaveLength(333);
+      const seen = await sandbox.run(["findmnt", "-n", "-o", "FSTYPE,SOURCE", MOUNT_POINT]);
+      expect(seen.stdout.trim().split(/\s+/)).toEqual([fileSystem, disk.partition(1)]);
+      expect((await sandbox.run(["stat", "-c", "%a", MOUNT_POINT])).stdout.trim()).toBe("755");
+
+      // A file of the user survives: a restart of the agent, and a reboot.
+      await sandbox.run(["touch", `${MOUNT_POINT}/precious`]);
+      const again = await operate(sandbox, "resource-disk", config(fileSystem));
+      expect(again.result, again.log).toEqual(expected);
+      await sandbox.run(["umount", MOUNT_POINT]);
+      const rebooted = await operate(sandbox, "resource-disk", config("ext4"));
+      expect(rebooted.result, rebooted.log).toEqual(expected);
+      expect(sandbox.exists(`${MOUNT_POINT}/precious`)).toBe(true);
+      await sandbox.run(["umount", MOUNT_POINT]);
+      expect(await other.hash()).toBe(otherHash);
+      const type = host("blkid", "-p", "-o", "value", "-s", "PART_ENTRY_TYPE", disk.partition(1));
+      if (name === "NTFS in an MBR") expect(type.trim()).toBe("0x83");
+    },
+  );
+}
+
+const REFUSED: readonly (readonly [string, (disk: LoopDisk) => void, RegExp])[] = [
+  [
+    "NTFS with files",
+    (disk) => platformDisk(disk, "msdos", ["report.doc"]),
+    /NTFS file system with files on it \(report\.doc\)/,
+  ],
+  [
+    "a data disk with ext4",
+    (disk) => (onePartition(disk), filled(disk.partition(1), "ext4", ["pgdata"])),
+    /neither empty nor ours/,
+  ],
+  [
+    "a data disk with xfs",
+    (disk) => (onePartition(disk), filled(disk.partition(1), "xfs", ["a", "b"])),
+    /neither empty nor ours/,
+  ],
+  [
+    "a data disk with btrfs",
+    (disk) => (onePartition(disk), filled(disk.partition(1), "btrfs", ["a"])),
+    /neither empty nor ours/,
+  ],
+  [
+    "a file system without table",
+    (disk) => void host("mkfs.ext4", "-F", disk.device),
+    /holds a ext4 file system/,
+  ],
+  [
+    "data without signature",
+    (disk) => void host("dd", "if=/dev/urandom", `of=${disk.device}`, "bs=1M", "count=2"),
+    /holds unknown data/,
+  ],
+  [
+    "data in a partition",
+    (disk) => (
+      onePartition(disk),
+      void host(
+        "dd",
+        "if=/dev/urandom",
+        `of=${disk.partition(1)}`,
+        "bs=64K",
+        "count=1",
+        "conv=notrunc",
+      )
+    ),
+    /holds unknown data/,
+  ],
+  [
+    "swap in a partition",
+    (disk) => (onePartition(disk), void host("mkswap", disk.partition(1))),
+    /swap/,
+  ],
+  [
+    "three partitions",
+    (disk) =>
+      void host(
+        "parted",
+        "--script",
+        disk.device,
+        "mklabel",
+        "gpt",
+        "mkpart",
+        "a",
+        "1MiB",
+        "10MiB",
+        "mkpart",
+        "b",
+        "10MiB",
+        "20MiB",
+        "mkpart",
+        "c",
+        "20MiB",
+        "30MiB",
+      ),
+    /3 partitions/,
+  ],
+  [
+    "LUKS",
+    (disk) => (
+      onePartition(disk),
+      void host(
+        "sh",
+        "-c",
+        `echo secret | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 ${disk.partition(1)} -`,
+      )
+    ),
+    /crypto_LUKS/,
+  ],
+];
+
+for (const [name, prepare, reason] of REFUSED) {
+  diskTest(
+    `system.md BET-01 DISK-22: ${name} in the temporary disk's slot is not written, and the reason is reported${why}`,
+    async () => {
+      using disk = createLoopDisk({ mib: 320 });
+      prepare(disk);
+      const before = await disk.hash();
+      await using sandbox = await createDiskSandbox(disk, 2);
+      const outcome = await operate(sandbox, "resource-disk", config("ext4"));
+      expect(outcome.result).toMatchObject({
+        state: "failed",
+        reason: expect.stringMatching(reason),
+      });
+      expect(outcome.log).toContain(
+        "ERROR MainThread Failed to mount resource disk [ResourceDiskError] ",
+      );
+      expect(outcome.log).toMatch(/EVENT .*"operation":"ActivateResourceDisk","success":false/);
+      expect(sandbox.exists(WARNING)).toBe(false);
+      expect(await disk.hash()).toBe(before);
+    },
+  );
+}
+
+diskTest(
+  `system.md PEER-18: NTFS without a driver is formatted with the platform's label only${why}`,
+  async () => {
+    for (const [label, state] of [
+      ["Temporary Storage", "mounted"],
+      ["Data", "failed"],
+    ] as const) {
+      using disk = createLoopDisk({ mib: 64 });
+      onePartition(disk);
+      ntfs(disk.partition(1), [], label);
+      const before = await disk.hash();
+      await using sandbox = await createDiskSandbox(disk, 1);
+      await sandbox.run([
+        "sh",
+        "-c",
+        "rm -f /sbin/mount.ntfs* /usr/sbin/mount.ntfs* /usr/bin/ntfs-3g /bin/ntfs-3g",
+      ]);
+      const outcome = await operate(sandbox, "resource-disk", config("ext4"));
+      expect(outcome.result, outcome.log).toMatchObject({ state });
+      if (state === "failed") expect(await disk.hash()).toBe(before);
+    }
+  },
+);
+
+diskTest(
+  `system.md DISK-19 BET-01: a mount that fails is tried again and never leads to a format${why}`,
+  async () => {
+    using disk = createLoopDisk({ mib: 64 });
+    onePartition(disk);
+    filled(disk.partition(1), "ext4", ["DATALOSS_WARNING_README.txt", "precious"]);
+    const before = await disk.hash();
+    await using sandbox = await createDiskSandbox(disk, 1);
+    const outcome = await operate(
+      sandbox,
+      "resource-disk",
+      config("ext4", { "ResourceDisk.MountOptions": "no-such-option" }),
+    );
+    expect(outcome.result).toMatchObject({
+      state: "failed",
+      reason: expect.stringContaining("it was not formatted"),
+    });
+    expect(outcome.log).toContain("Mounting again after reading the partition table");
+    expect(await disk.hash()).toBe(before);
+    const fixed = config("ext4", { "ResourceDisk.MountOptions": "noatime,nodev" });
+    expect((await operate(sandbox, "resource-disk", fixed)).result).toMatchObject({
+      state: "mounted",
+    });
+    const seen = await sandbox.run(["findmnt", "-n", "-o", "OPTIONS", MOUNT_POINT]);
+    expect(seen.stdout).toContain("noatime");
+  },
+);
+
+diskTest(
+  `system.md DISK-11 DISK-21: a disk that is mounted elsewhere is used there; an immutable warning file is only a warning${why}`,
+  async () => {
+    using disk = createLoopDisk({ mib: 64 });
+    onePartition(disk);
+    filled(disk.partition(1), "ext4", ["data"]);
+    await using sandbox = await createDiskSandbox(disk, 1);
+    const place = "/mnt/some where";
+    await sandbox.run(["mkdir", place]);
+    await sandbox.run(["mount", disk.partition(1), place]);
+    const outcome = await operate(sandbox, "resource-disk", config("xfs"));
+    expect(outcome.result).toEqual({
+      state: "mounted",
+      device: disk.partition(1),
+      mountPoint: place,
+      fileSystem: "ext4",
+    });
+    const warning = `${place}/DATALOSS_WARNING_README.txt`;
+    expect(sandbox.read(warning)).toBe(WARNING_TEXT);
+    sandbox.write(warning, "somebody else's words\n");
+    await sandbox.run(["chattr", "+i", warning]);
+    const again = await operate(sandbox, "resource-disk", config("xfs"));
+    expect(again.result).toEqual(outcome.result);
+    expect(again.log).toContain("WARNING MainThread Failed to write DATALOSS_WARNING_README.txt");
+    expect(sandbox.read(warning)).toBe("somebody else's words\n");
+    await sandbox.run(["chattr", "-i", warning]);
+  },
+);
+
+diskTest(
+  `system.md PKG-15 BET-33: a disk that fstab gives to cloud-init or azure-vm-utils is left to them${why}`,
+  async () => {
+    using disk = createLoopDisk({ mib: 64 });
+    platformDisk(disk, "msdos");
+    const before = await disk.hash();
+    await using sandbox = await createDiskSandbox(disk, 1);
+    for (const line of [
+      "/dev/disk/cloud/azure_resource-part1 /mnt auto defaults,nofail,comment=cloudconfig 0 2",
+      "LABEL=AzureEphmDsk /mnt ext4 nofail,comment=azure-ephemeral-disk-setup 0 0",
+    ]) {
+      sandbox.write("/etc/fstab", `${line}\n`);
+      const outcome = await operate(sandbox, "resource-disk", config("ext4"));
+      expect(outcome.result).toMatchObject({ state: "left-to-others" });
+      expect(await disk.hash()).toBe(before);
+    }
+  },
+);
