@@ -3,6 +3,7 @@ import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { provisionMachine } from "./provisioning.ts";
 import { forgetConnection, type Connection } from "./connection.ts";
+import { profileOf } from "./profile.ts";
 import type { AgentContext } from "./context.ts";
 import { libDirectory } from "./settings.ts";
 
@@ -58,7 +59,7 @@ export function bootSteps(
     },
     {
       name: "Provisioning",
-      wanted: true,
+      wanted: profileOf(config).provisions,
       run: (signal) => provisionMachine(system, context, connection, signal),
     },
   ];

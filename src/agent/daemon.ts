@@ -9,6 +9,7 @@ import { boot, bootSteps, isDisabled } from "./boot.ts";
 import { createConnection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { claimHandlerPidFile, runningDaemon, writePidFile } from "./instance.ts";
+import { profileOf } from "./profile.ts";
 import { isOrphan } from "./orphan.ts";
 import { serve } from "./serve.ts";
 import { libDirectory } from "./settings.ts";
@@ -83,6 +84,10 @@ async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
       await boot(system, bootSteps(system, context, connection), stop.signal);
       if (isDisabled(system, context)) await aborted(stop.signal);
       system.log.stopConsole();
+    }
+    if (!profileOf(config).reports) {
+      system.log.info(`Agent.Profile is ${config["Agent.Profile"]}: nothing else is done`);
+      await aborted(stop.signal);
     }
     const older = claimHandlerPidFile(system, config, pid());
     await serve(system, context, { connection, spool, older, stop });

@@ -21,6 +21,7 @@ import { environment, parentPid } from "../system/process.ts";
 import type { OlderAgent } from "./instance.ts";
 import { isOrphan } from "./orphan.ts";
 import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
+import { profileOf, withProfile } from "./profile.ts";
 import { createStatusReport } from "./status-report.ts";
 import { startTasks, type Task, type TaskGroup } from "./tasks.ts";
 
@@ -62,7 +63,7 @@ export async function serve(
   const goal = goalTasks(system, context, session, options);
   const tasks: Task[] = [
     ...goal.tasks,
-    ...environmentTasks(system, context, session),
+    ...(profileOf(config).keepsMachine ? environmentTasks(system, context, session) : []),
     ...monitorTasks(system, context, session, {
       connection,
       spool,
@@ -104,7 +105,7 @@ function goalTasks(
   const { config, distro } = context;
   let group: TaskGroup | undefined;
   const verify = (): boolean => session.goals.current()?.extensions.source === "FastTrack";
-  const runner = createExtensionsRunner(system, config, {
+  const runner = createExtensionsRunner(system, withProfile(config), {
     source: createPackageSource(session.storage, options.connection.history, verify),
     wireServerAddress: session.endpoint,
     environment: environment(),
@@ -139,7 +140,7 @@ function goalTasks(
   identify(options.spool, session);
 
   const periodMs = (): number => {
-    if (!config["Extensions.Enabled"]) return DISABLED_PERIOD_MS;
+    if (!withProfile(config)["Extensions.Enabled"]) return DISABLED_PERIOD_MS;
     const key = status.hasConverged()
       ? "Extensions.GoalStatePeriod"
       : "Extensions.InitialGoalStatePeriod";
