@@ -76,7 +76,8 @@ export function plan(goal: ExtensionsGoalState, options: PlanOptions): Plan {
   const sorted = drafts.toSorted((a, b) => a.level - b.level);
   const items = sorted.map((draft, index): WorkItem => {
     const before = sorted.slice(0, index).map((other, position) => ({ ...other, position }));
-    const needs = draft.level < 0 ? [] : neededBy(draft, before);
+    const isRefusedAnyway = draft.refusal !== undefined && !draft.refusal.refusal.failsDependants;
+    const needs = draft.level < 0 || isRefusedAnyway ? [] : neededBy(draft, before);
     const after = before
       .filter(
         (other) =>

@@ -1,17 +1,22 @@
 import type { ExtensionsGoalState, HandlerGoal, SettingsGoal } from "../azure/goal-state.ts";
 import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
-import { describe, type Failure } from "../base/error.ts";
+import type { Failure } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { System } from "../system/system.ts";
 import { CODE } from "./failure.ts";
 import { refreshHandlerEnvironments } from "./handler-environment.ts";
-import { isCancelled, NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-work.ts";
+import { removeVanished, migrateOldState } from "./cleanup.ts";
+import { NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-work.ts";
 import { NO_ISOLATION, type Isolation } from "./invoke.ts";
 import { displayName, layoutOf, type HandlerRef } from "./layout.ts";
 import type { PackageSource } from "./package-source.ts";
-import { plan, type Refusal } from "./plan.ts";
+import { plan } from "./plan.ts";
+import { isSignatureRequired, readPolicy, type PolicyState } from "./policy.ts";
+import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
 import { reportDisk, reportGoal } from "./reports.ts";
+import { canVerify, verifyPackage, writeTrustAnchor } from "./signature.ts";
+import type { SystemPath } from "../system/root.ts";
 
 export interface RunnerOptions {
   readonly source: PackageSource;
@@ -21,6 +26,8 @@ export interface RunnerOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Versions of the platform's packages are honoured: VersioningGovernance may be required (EXT-16, UPD-32). */
   readonly isVersioningSupported?: boolean;
+  /** Named in the text of a refusal (EXT-20). */
+  readonly configFile?: string;
   readonly isolation?: Isolation;
   readonly limits?: ResourceControl;
   /** A handler began or ended something: its report is worth sending before the next period. */
@@ -31,16 +38,17 @@ export interface RunnerOptions {
  * Handlers of one VM. One pass at a time; `reports` may be called at any moment, also during one.
  *
  *     const runner = createExtensionsRunner(system, config, { source, wireServerAddress, environment });
- *     runner.refreshEnvironments();
+ *     runner.prepare();
  *     const aggregate = await runner.process(goal.extensions, signal);
  *     const handlers = runner.reports(goal.extensions);
  */
 export interface ExtensionsRunner {
-  /** EXT-53: once at every start of the agent. */
-  refreshEnvironments(): void;
+  /** Once at every start of the agent: state of old agents, environment files (EXT-53), trust anchor (SIG-04). */
+  prepare(): void;
   /**
    * Brings the machine to the goal. undefined when nothing was processed because the goal is on hold (EXT-15).
-   * Errors: AgentError "cancelled" only; commands under way then go on and are picked up by the next pass.
+   * Errors: AgentError "cancelled", commands under way then go on and are picked up by the next pass; anything else
+   * means that the pass as a whole was impossible (EXT-17).
    */
   process(goal: ExtensionsGoalState, signal?: AbortSignal): Promise<AggregateStatus | undefined>;
   /** What is to be reported now for the goal that was handed to `process` last, or is to be. */
@@ -57,6 +65,8 @@ export function createExtensionsRunner(
 ): ExtensionsRunner {
   const layout = layoutOf(config);
   const log = system.log;
+  const policyFile = config["Policy.PolicyFilePath"] as SystemPath;
+  const opensslPath = config["OS.OpensslPath"];
   const context: WorkContext = {
     layout,
     source: options.source,
@@ -65,8 +75,21 @@ export function createExtensionsRunner(
     supportedFeatures: EXTENSION_FEATURES,
     isolation: options.isolation ?? NO_ISOLATION,
     limits: options.limits ?? NO_LIMITS,
-    verify: () => Promise.resolve(false),
+    verify: async (goal, handler, archive, staging) => {
+      const isRequired = policy.state === "on" && isSignatureRequired(policy.policy, handler.name);
+      if (!isRequired && !(await isValidationOn())) return false;
+      const { encodedSignature } = goal;
+      return await verifyPackage(system, layout, {
+        ...{ handler, archive, staging, encodedSignature, opensslPath, isRequired },
+      });
+    },
   };
+  let policy: PolicyState = { state: "off" };
+  let validation: Promise<boolean> | undefined;
+  const isValidationOn = (): Promise<boolean> =>
+    (validation ??= config["Debug.EnableSignatureValidation"]
+      ? canVerify(system, opensslPath)
+      : Promise.resolve(false));
   const features = [
     "MultipleExtensionsPerHandler",
     ...(options.isVersioningSupported === true ? ["VersioningGovernance"] : []),
@@ -94,11 +117,16 @@ export function createExtensionsRunner(
       processedAt: system.clock.now(),
       sequence: goal.sequence,
     });
-    const refusals = refusalsFor(goal);
+    policy = readPolicy(system, policyFile, { enabled: config["Debug.EnableExtensionPolicy"] });
+    if (policy.state !== "off" && policy.text !== undefined)
+      options.source.keep?.("waagent_policy.json", policy.text);
     const decided = plan(goal, {
       honourOnHold: config["EnableOverProvisioning"],
       features,
-      refuse: refusals,
+      refuse: (handler) =>
+        config["Extensions.Enabled"]
+          ? refusedByPolicy(handler, policy, policyFile)
+          : refusedAsDisabled(handler, options.configFile ?? "/etc/waagent.conf"),
     });
     goalId = goal.id;
     unsupported = decided.outcome === "unsupported";
@@ -130,38 +158,18 @@ export function createExtensionsRunner(
       },
       onUnwritten: (item, failure) => unwritten.set(key(item.handler, item.settings), failure),
     });
+    await removeVanished(system, layout, goal, context.limits);
     return finished("Success", CODE.success, "GoalState executed successfully");
   };
 
-  const refusalsFor = (_goal: ExtensionsGoalState) => (): Refusal | undefined => undefined;
-
   return {
-    refreshEnvironments: () => refreshHandlerEnvironments(system, layout),
-
-    process: async (goal, signal) => {
-      const began = system.clock.monotonic();
-      log.info(
-        `ProcessExtensionsGoalState started [${goal.id} channel: ${goal.channel} source: ${goal.source} activity: ${goal.activityId} correlation ${goal.correlationId} created: ${goal.createdAt}]`,
-      );
-      try {
-        return await pass(goal, signal);
-      } catch (error) {
-        if (isCancelled(error)) throw error;
-        const message = `The goal state ${goal.id} could not be processed: ${describe(error)}`;
-        log.error(message);
-        system.emit({ operation: "ExtensionProcessing", success: false, message, log: false });
-        return {
-          status: "Failed",
-          code: CODE.unknown,
-          message,
-          processedAt: system.clock.now(),
-          sequence: goal.sequence,
-        };
-      } finally {
-        const duration = Math.round(system.clock.monotonic() - began);
-        log.info(`ProcessExtensionsGoalState completed [${goal.id} ${duration} ms]`);
-      }
+    prepare: () => {
+      migrateOldState(system, layout);
+      refreshHandlerEnvironments(system, layout);
+      writeTrustAnchor(system, layout);
     },
+
+    process: async (goal, signal) => await pass(goal, signal),
 
     reports: (goal) => {
       const isCurrent = goal.id === goalId;
@@ -170,8 +178,9 @@ export function createExtensionsRunner(
         layout,
         chosen: (handler) => (isCurrent ? chosen.get(handler.name.toLowerCase()) : undefined),
         isUnderWay: (handler, settings) => {
+          // A goal that was not handed over yet waits as a whole.
           const state = progress.get(key(handler, settings))?.state;
-          return isCurrent && (state === "waiting" || state === "running");
+          return !isCurrent || state === "waiting" || state === "running";
         },
         unwritten: (handler, settings) =>
           isCurrent ? unwritten.get(key(handler, settings)) : undefined,
