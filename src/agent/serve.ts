@@ -111,7 +111,7 @@ function goalTasks(
     environment: environment(),
     onProgress: () => group?.wakeTask("ReportStatus"),
   });
-  runner.refreshEnvironments();
+  runner.prepare();
   const poll = createGoalPoll(system, session.goals);
   const status = createStatusReport(system, session, {
     libDirectory: libDirectory(config),

@@ -1,11 +1,12 @@
 import type { ExtensionsGoalState, HandlerGoal, SettingsGoal } from "../azure/goal-state.ts";
 import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
-import type { Failure } from "../base/error.ts";
+import { describe, isAgentError, type Failure } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
+import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { migrateOldState, removeVanished } from "./cleanup.ts";
 import { CODE } from "./failure.ts";
 import { refreshHandlerEnvironments } from "./handler-environment.ts";
-import { removeVanished, migrateOldState } from "./cleanup.ts";
 import { NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-work.ts";
 import { NO_ISOLATION, type Isolation } from "./invoke.ts";
 import { displayName, layoutOf, type HandlerRef } from "./layout.ts";
@@ -16,7 +17,6 @@ import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
 import { reportDisk, reportGoal } from "./reports.ts";
 import { canVerify, verifyPackage, writeTrustAnchor } from "./signature.ts";
-import type { SystemPath } from "../system/root.ts";
 
 export interface RunnerOptions {
   readonly source: PackageSource;
@@ -47,8 +47,7 @@ export interface ExtensionsRunner {
   prepare(): void;
   /**
    * Brings the machine to the goal. undefined when nothing was processed because the goal is on hold (EXT-15).
-   * Errors: AgentError "cancelled", commands under way then go on and are picked up by the next pass; anything else
-   * means that the pass as a whole was impossible (EXT-17).
+   * Errors: AgentError "cancelled" only; commands under way then go on and are picked up by the next pass.
    */
   process(goal: ExtensionsGoalState, signal?: AbortSignal): Promise<AggregateStatus | undefined>;
   /** What is to be reported now for the goal that was handed to `process` last, or is to be. */
@@ -106,17 +105,19 @@ export function createExtensionsRunner(
   const key = (handler: HandlerGoal, settings: SettingsGoal | undefined): string =>
     displayName(handler.name, handler.multiConfig ? settings?.name : undefined).toLowerCase();
 
+  const outcome = (
+    goal: ExtensionsGoalState,
+    ...[status, code, message]: ["Success" | "Failed", number, string]
+  ): AggregateStatus => ({
+    ...{ status, code, message },
+    processedAt: system.clock.now(),
+    sequence: goal.sequence,
+  });
+
   const pass = async (
     goal: ExtensionsGoalState,
     signal: AbortSignal | undefined,
   ): Promise<AggregateStatus | undefined> => {
-    const finished = (status: "Success" | "Failed", code: number, message: string) => ({
-      status,
-      code,
-      message,
-      processedAt: system.clock.now(),
-      sequence: goal.sequence,
-    });
     policy = readPolicy(system, policyFile, { enabled: config["Debug.EnableExtensionPolicy"] });
     if (policy.state !== "off" && policy.text !== undefined)
       options.source.keep?.("waagent_policy.json", policy.text);
@@ -142,8 +143,9 @@ export function createExtensionsRunner(
       const message = `Failing GS ${goal.id} as Unsupported features found: ${decided.features.join(", ")}`;
       log.warning(message);
       system.emit({ operation: "GoalStateUnsupportedFeatures", success: false, message });
-      return finished("Failed", CODE.unsupportedFeatures, message);
+      return outcome(goal, "Failed", CODE.unsupportedFeatures, message);
     }
+    if (goal.signatureCapable) for (const handler of goal.handlers) reportSigned(system, handler);
     for (const item of decided.items) {
       progress.set(key(item.handler, item.settings), { state: "waiting", handler: undefined });
       if (item.action === "refuse") refused.add(item.handler.name.toLowerCase());
@@ -153,13 +155,13 @@ export function createExtensionsRunner(
       signal,
       onProgress: (item, now) => {
         progress.set(key(item.handler, item.settings), now);
-        options.onProgress?.();
         if (now.handler !== undefined) chosen.set(item.handler.name.toLowerCase(), now.handler);
+        options.onProgress?.();
       },
       onUnwritten: (item, failure) => unwritten.set(key(item.handler, item.settings), failure),
     });
     await removeVanished(system, layout, goal, context.limits);
-    return finished("Success", CODE.success, "GoalState executed successfully");
+    return outcome(goal, "Success", CODE.success, "GoalState executed successfully");
   };
 
   return {
@@ -169,7 +171,24 @@ export function createExtensionsRunner(
       writeTrustAnchor(system, layout);
     },
 
-    process: async (goal, signal) => await pass(goal, signal),
+    process: async (goal, signal) => {
+      const began = system.clock.monotonic();
+      log.info(
+        `ProcessExtensionsGoalState started [${goal.id} channel: ${goal.channel} source: ${goal.source} activity: ${goal.activityId} correlation ${goal.correlationId} created: ${goal.createdAt}]`,
+      );
+      try {
+        return await pass(goal, signal);
+      } catch (error) {
+        if (isAgentError(error, "cancelled")) throw error;
+        const message = `The goal state ${goal.id} could not be processed: ${describe(error)}`;
+        log.error(message);
+        system.emit({ operation: "ExtensionProcessing", success: false, message, log: false });
+        return outcome(goal, "Failed", CODE.unknown, message);
+      } finally {
+        const duration = Math.round(system.clock.monotonic() - began);
+        log.info(`ProcessExtensionsGoalState completed [${goal.id} ${duration} ms]`);
+      }
+    },
 
     reports: (goal) => {
       const isCurrent = goal.id === goalId;
@@ -188,4 +207,18 @@ export function createExtensionsRunner(
       });
     },
   };
+}
+
+/** SIG-06. */
+function reportSigned(system: Pick<System, "emit">, handler: HandlerGoal): void {
+  if (handler.state === "uninstall") return;
+  const isSigned = handler.encodedSignature !== "";
+  system.emit({
+    operation: "ExtensionSigned",
+    success: isSigned,
+    message: isSigned ? "The package is signed" : "The package is not signed",
+    name: handler.name,
+    version: handler.version,
+    log: false,
+  });
 }
