@@ -19,7 +19,8 @@ export async function versionText(
   ].join("");
 }
 
-const COMMAND_LINE = /.*\/WALinuxAgent-(\d[\d.]*\d).*-run-exthandlers/s;
+const FOLDER = /\/WALinuxAgent-(\d[\d.]*\d)/;
+const HANDLER_VERB = "-run-exthandlers";
 
 /**
  * Version of an agent that runs from `LIB/WALinuxAgent-<version>/`, found as tools find it: the first process whose
@@ -33,8 +34,9 @@ export function runningGoalStateAgent(system: Pick<System, "files">): string | u
     } catch {
       continue; // ended meanwhile, or not text
     }
-    if (commandLine === undefined || commandLine === "") continue;
-    const version = COMMAND_LINE.exec(commandLine.replaceAll("\0", " "))?.[1];
+    const end = commandLine?.lastIndexOf(HANDLER_VERB) ?? -1;
+    if (end < 0) continue;
+    const version = FOLDER.exec(commandLine?.slice(0, end) ?? "")?.[1];
     if (version !== undefined && isVersion(version)) return version;
   }
   return undefined;

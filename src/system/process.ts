@@ -1,4 +1,6 @@
 /** The process itself: arguments, environment, signals, exit. The only such place besides the other seams. */
+import * as fs from "node:fs";
+import { errnoOf } from "../base/error.ts";
 
 /** Variables that change what the runtime does or whom it trusts; children never see the environment anyway. */
 const DANGEROUS = [/^BUN_/, /^NODE_/, /^SSL_CERT_/, /^OPENSSL_CONF$/, /^LD_/];
@@ -9,7 +11,7 @@ export function settle(): void {
     if (DANGEROUS.some((pattern) => pattern.test(name))) delete process.env[name];
   }
   process.umask(0o022);
-  if (process.stdout.isTTY !== true) process.env["NO_COLOR"] = "1";
+  if (!isTerminal()) process.env["NO_COLOR"] = "1";
 }
 
 /** Arguments after the program's name. */
@@ -64,16 +66,43 @@ export function architecture(): string {
   return process.arch === "x64" ? "x86_64" : process.arch === "arm64" ? "aarch64" : process.arch;
 }
 
+/** Whether standard output is a character device. `process.stdout.isTTY` would cost 3 ms of every start. */
 export function isTerminal(): boolean {
-  return process.stdout.isTTY === true;
+  try {
+    return fs.fstatSync(STDOUT).isCharacterDevice();
+  } catch {
+    return false; // closed
+  }
 }
 
+/** Writes all of it before it returns. A reader that is gone, or takes nothing for a second, loses the rest. */
 export function writeStdout(text: string): void {
-  process.stdout.write(text);
+  writeAll(STDOUT, text);
 }
 
 export function writeStderr(text: string): void {
-  process.stderr.write(text);
+  writeAll(STDERR, text);
+}
+
+const STDOUT = 1;
+const STDERR = 2;
+const PATIENCE_MS = 1000;
+const PAUSE_MS = 5;
+
+function writeAll(descriptor: number, text: string): void {
+  const bytes = Buffer.from(text);
+  let waited = 0;
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += fs.writeSync(descriptor, bytes, done);
+      waited = 0;
+    } catch (error) {
+      // EAGAIN: somebody made the pipe non-blocking and it is full. Anything else (EPIPE, EBADF): nobody reads.
+      if (errnoOf(error) !== "EAGAIN" || waited >= PATIENCE_MS) return;
+      waited += PAUSE_MS;
+      Bun.sleepSync(PAUSE_MS);
+    }
+  }
 }
 
 export function exit(code: number): never {

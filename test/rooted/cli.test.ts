@@ -186,17 +186,30 @@ describe("commands", () => {
     );
   });
 
-  test("provisioning.md DB-19; system.md BET-17: a failing command is logged with its name and is not exit 0", () => {
+  test("provisioning.md DB-19 LOG-01 LOG-02; system.md BET-17 INIT-03 LOG-02: a failing command is logged with its name and is not exit 0", () => {
     const directory = root({
       "/etc/os-release": "ID=azurelinux\nVERSION_ID=3.0\n",
       "/etc/waagent.conf": "Logs.Verbose=n\n",
     });
     const { code, stdout } = run(`--root=${directory}`, "-register-service");
     expect(code).toBe(1);
-    expect(stdout).toMatch(/ ERROR MainThread Failed to run 'register-service': .*systemctl/);
+    expect(stdout).toMatch(
+      /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ERROR MainThread Failed to run 'register-service': .*systemctl/m,
+    );
   });
 
-  test("provisioning.md CLI-29 CLI-05; system.md DAEMON-02 FW-07; extensions.md FW-02 FW-13: without a firewall program the event is an error, exit 1", () => {
+  test("system.md DAEMON-03 DAEMON-07: helper programs see the daemon's version and OPENSSL_FIPS", () => {
+    const directory = root({
+      "/etc/os-release": "ID=azurelinux\nVERSION_ID=3.0\n",
+      "/etc/waagent.conf": "OS.EnableFIPS=y\n",
+      "/bin/systemctl": `#!/bin/sh
+echo "$OPENSSL_FIPS $_AZURE_GUEST_AGENT_DAEMON_VERSION_" > "\${0%/*}/../seen"\n`,
+    });
+    expect(run(`--root=${directory}`, "-register-service").code).toBe(0);
+    expect(fs.readFileSync(path.join(directory, "seen"), "utf8")).toBe(`1 ${VERSION}\n`);
+  });
+
+  test("provisioning.md CLI-29 CLI-05 LOG-03; system.md DAEMON-02 FW-07 LOG-10; extensions.md FW-02 FW-13: without a firewall program the event is an error, exit 1", () => {
     const directory = root({ ...DEBIAN, "/etc/waagent.conf": "Logs.Verbose=n\n" });
     const { code, stdout } = run(`--root=${directory}`, "-setup-firewall=168.63.129.16");
     expect(code).toBe(1);
@@ -206,10 +219,8 @@ describe("commands", () => {
   });
 
   test("provisioning.md CLI-23 DB-20; system.md INIT-04: -start returns at once, its child is a session of its own with no open streams", async () => {
-    // The child must outlive the moment of the test: a pipe that nobody reads holds it where it opens its configuration.
-    const directory = root(DEBIAN);
-    const fifo = path.join(directory, "etc/waagent.conf");
-    spawnSync("mkfifo", [fifo]);
+    // The child must outlive the moment of the test: detection waits for this program.
+    const directory = root({ "/bin/lsb_release": "#!/bin/sh\nexec /bin/sleep 8\n" });
     const started = run(`--root=${directory}`, "-start");
     expect(started).toEqual({ code: 0, stdout: "", stderr: "" });
     const child = await processWith([program, `--root=${directory}`, "-daemon"]);

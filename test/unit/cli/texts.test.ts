@@ -65,8 +65,10 @@ test("provisioning.md CLI-20: only a folder WALinuxAgent-<version> with the verb
   process(system, 5, "/usr/sbin/waagent", "-run-exthandlers");
   process(system, 6, "vi", "/var/lib/waagent/WALinuxAgent-1.2.3.4/bin/x");
   process(system, 7, "");
-  system.files.makeDirectory("/proc/8");
+  system.files.makeDirectory("/proc/11");
   system.files.makeDirectory("/proc/self");
+  expect(runningGoalStateAgent(system)).toBeUndefined();
+  process(system, 8, "x", "/".repeat(50_000), "-run-exthandlers", "/WALinuxAgent-1.2.3.4");
   expect(runningGoalStateAgent(system)).toBeUndefined();
   process(system, 9, "/x/WALinuxAgent-1.2.3.4/bin/a", "-debug", "-run-exthandlers");
   expect(runningGoalStateAgent(system)).toBe("1.2.3.4");

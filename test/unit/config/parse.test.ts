@@ -237,3 +237,12 @@ test("garbage of any kind gives a whole configuration", () => {
     expect(config["Lib.Dir"].startsWith("/")).toBe(true);
   }
 });
+
+test("provisioning.md CONF-08 AT-20: deleting a key's lines and appending one makes it the last word", () => {
+  const before = "Logs.Verbose=n\n# Logs.Verbose=n\nLogs.Console=y\n";
+  const after = `${before.replaceAll(/^Logs\.Verbose=.*\n/gm, "")}Logs.Verbose=y\n`;
+  const { config, origins, warnings } = parse(after);
+  expect(config["Logs.Verbose"]).toBe(true);
+  expect(origins["Logs.Verbose"]).toEqual({ from: "file", file: FILE, line: 3 });
+  expect(warnings).toEqual([]);
+});
