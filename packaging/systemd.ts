@@ -22,8 +22,6 @@ export const UNSET_ENVIRONMENT: readonly string[] = [
 ];
 
 export interface Family {
-  /** Name of the service; others refer to it, so it is the distribution's. */
-  readonly service: "waagent" | "walinuxagent";
   readonly binary: "/usr/sbin/waagent" | "/usr/bin/waagent";
   readonly wants: readonly string[];
   readonly after: readonly string[];
@@ -37,7 +35,6 @@ const SSH = ["sshd.service", "sshd-keygen.service"] as const;
 
 export const FAMILIES = {
   generic: {
-    service: "waagent",
     binary: "/usr/sbin/waagent",
     wants: ["network-online.target", ...SSH],
     after: ["network-online.target"],
@@ -45,14 +42,12 @@ export const FAMILIES = {
     slice: true,
   },
   debian: {
-    service: "walinuxagent",
     binary: "/usr/sbin/waagent",
     wants: ["network-online.target", ...SSH],
     after: ["network-online.target", "cloud-init.service"],
     slice: true,
   },
   azurelinux: {
-    service: "waagent",
     binary: "/usr/bin/waagent",
     wants: ["systemd-networkd-wait-online.service", ...SSH],
     after: ["systemd-networkd-wait-online.service", "cloud-init.service"],
@@ -60,7 +55,6 @@ export const FAMILIES = {
     slice: true,
   },
   chainguard: {
-    service: "waagent",
     binary: "/usr/bin/waagent",
     wants: ["network-online.target", ...SSH],
     after: ["network-online.target"],
@@ -70,7 +64,6 @@ export const FAMILIES = {
   },
   /** `/usr` appears after boot by systemd-sysext, and nothing below it can be written (`system.md` PKG-10). */
   sysext: {
-    service: "waagent",
     binary: "/usr/sbin/waagent",
     wants: ["network-online.target"],
     after: ["network-online.target", "systemd-sysext.service"],
@@ -82,13 +75,15 @@ export const FAMILIES = {
 export type FamilyName = keyof typeof FAMILIES;
 
 /**
- * The service unit. Type=simple, because readiness over the notify socket needs a datagram to a Unix socket, which the
+ * The unit waagent.service, known as walinuxagent.service too, as Debian and Ubuntu call it. The file itself never has
+ * that name: where /lib is a link to /usr/lib, removing the other package would take our file along.
+ *
+ * Type=simple, because readiness over the notify socket needs a datagram to a Unix socket, which the
  * runtime cannot send without native calls. Nothing here narrows what a process may do: extensions are children of the
  * agent and inherit it, and they install packages, change users and mount disks.
  */
 export function serviceUnit(name: FamilyName): string {
   const family: Family = FAMILIES[name];
-  const other = family.service === "waagent" ? "walinuxagent" : "waagent";
   const seeded = name === "sysext";
   return lines(
     "[Unit]",
@@ -121,7 +116,7 @@ export function serviceUnit(name: FamilyName): string {
     "",
     "[Install]",
     "WantedBy=multi-user.target",
-    `Alias=${other}.service`,
+    "Alias=walinuxagent.service",
   );
 }
 

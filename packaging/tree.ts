@@ -1,0 +1,128 @@
+import fs from "node:fs";
+import path from "node:path";
+import { defaultFile, type DefaultFileName } from "../src/config/default-file.ts";
+import { bashCompletion, fishCompletion, zshCompletion } from "./completions.ts";
+import { DATE_OF_RELEASE } from "./product.ts";
+import {
+  azureSlice,
+  execStartDropIn,
+  extensionsSlice,
+  FAMILIES,
+  type FamilyName,
+  preset,
+  serviceUnit,
+  upholdsDropIn,
+} from "./systemd.ts";
+import { productUuidRules, storageRules } from "./udev.ts";
+
+/** One file of an installation; `path` is absolute on the machine it gets to. */
+export interface Entry {
+  readonly path: string;
+  readonly mode: number;
+  readonly content: string | Uint8Array;
+}
+
+export interface TreeOptions {
+  readonly family: FamilyName;
+  readonly configuration: DefaultFileName;
+  readonly executable: Uint8Array;
+  /** Names of the udev rules files: the standard ones, or own ones beside a package that has the standard ones. */
+  readonly udev: "standard" | "own";
+  /** Whether files below /etc are part of the tree; otherwise they are seeded from /usr/share/waagent. */
+  readonly etc: boolean;
+  readonly documentation: string;
+}
+
+const files = path.join(import.meta.dir, "files");
+const project = path.resolve(import.meta.dir, "..");
+const text = (name: string) => fs.readFileSync(path.join(files, name), "utf8");
+
+/** Everything an installation consists of. */
+export function tree(options: TreeOptions): Entry[] {
+  const { binary } = FAMILIES[options.family];
+  const units = "/usr/lib/systemd/system";
+  const shared = "/usr/share/waagent";
+  const plain = (where: string, content: string): Entry => ({ path: where, mode: 0o644, content });
+  const udevName = (standard: string) =>
+    options.udev === "standard" ? standard : standard.replace("azure-", "waagent-");
+  const entries: Entry[] = [
+    { path: binary, mode: 0o755, content: options.executable },
+    plain(`${units}/waagent.service`, serviceUnit(options.family)),
+    plain(`${units}/azure.slice`, azureSlice()),
+    plain(`${units}/azure-vmextensions.slice`, extensionsSlice()),
+    plain(`/usr/lib/udev/rules.d/${udevName("66-azure-storage.rules")}`, storageRules()),
+    plain(`/usr/lib/udev/rules.d/${udevName("99-azure-product-uuid.rules")}`, productUuidRules()),
+    plain(`${shared}/waagent.conf`, defaultFile(options.configuration)),
+    plain(`${shared}/waagent.logrotate`, text("waagent.logrotate")),
+    plain(`${shared}/replace-execstart.conf`, execStartDropIn(binary)),
+    plain("/usr/share/bash-completion/completions/waagent", bashCompletion()),
+    plain("/usr/share/zsh/site-functions/_waagent", zshCompletion()),
+    plain("/usr/share/fish/vendor_completions.d/waagent.fish", fishCompletion()),
+    {
+      path: "/usr/share/man/man8/waagent.8.gz",
+      mode: 0o644,
+      content: Bun.gzipSync(Buffer.from(text("waagent.8")), { level: 9 }),
+    },
+    plain(`${options.documentation}/copyright`, copyright()),
+  ];
+  if (options.etc) {
+    entries.push(
+      plain("/etc/waagent.conf", defaultFile(options.configuration)),
+      plain("/etc/logrotate.d/waagent.logrotate", text("waagent.logrotate")),
+    );
+  }
+  return entries;
+}
+
+/** Further files of an extension image: merged into `/usr` after boot, so it must pull its service in by itself. */
+export function sysextEntries(architecture: string): Entry[] {
+  return [
+    {
+      path: "/usr/lib/extension-release.d/extension-release.waagent",
+      mode: 0o644,
+      content: `ID=_any\nARCHITECTURE=${architecture}\nEXTENSION_RELOAD_MANAGER=1\n`,
+    },
+    {
+      path: "/usr/lib/systemd/system/multi-user.target.d/10-waagent.conf",
+      mode: 0o644,
+      content: upholdsDropIn(),
+    },
+  ];
+}
+
+/** For service managers other than systemd; in the plain archive. */
+export function otherInitEntries(): Entry[] {
+  return [
+    { path: "/usr/share/waagent/init/openrc", mode: 0o755, content: text("waagent.openrc") },
+    { path: "/usr/share/waagent/init/sysv", mode: 0o755, content: text("waagent.sysv") },
+    { path: "/usr/share/waagent/90-waagent.preset", mode: 0o644, content: preset() },
+  ];
+}
+
+/** Writes entries below a folder, with the date of the release on every file and folder. */
+export function writeTree(folder: string, entries: readonly Entry[]): void {
+  const touched = new Set<string>([folder]);
+  for (const entry of entries) {
+    const real = path.join(folder, entry.path);
+    fs.mkdirSync(path.dirname(real), { recursive: true, mode: 0o755 });
+    fs.writeFileSync(real, entry.content);
+    fs.chmodSync(real, entry.mode);
+    fs.utimesSync(real, DATE_OF_RELEASE, DATE_OF_RELEASE);
+    for (
+      let at = path.dirname(real);
+      at.startsWith(folder) && at !== folder;
+      at = path.dirname(at)
+    ) {
+      touched.add(at);
+    }
+  }
+  for (const directory of touched) {
+    fs.chmodSync(directory, 0o755);
+    fs.utimesSync(directory, DATE_OF_RELEASE, DATE_OF_RELEASE);
+  }
+}
+
+function copyright(): string {
+  const license = fs.readFileSync(path.join(project, "LICENSE"), "utf8");
+  return `waagent: Azure Linux VM agent as one executable\n\nIt contains the Bun runtime (MIT and others, see https://bun.com/docs/project/licensing) and the npm packages\nlisted in sbom.spdx.json (all MIT).\n\n${license}`;
+}
