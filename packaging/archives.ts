@@ -1,6 +1,6 @@
 import path from "node:path";
 import type { PackageOptions } from "./deb.ts";
-import { ARCHITECTURES, DATE_OF_RELEASE, PRODUCT } from "./product.ts";
+import { ARCHITECTURES, DATE_OF_RELEASE, packagedFor, PRODUCT } from "./product.ts";
 import { run } from "./run.ts";
 import { otherInitEntries, sysextEntries, tree, writeTree } from "./tree.ts";
 
@@ -11,7 +11,7 @@ export function buildTar(work: string, options: PackageOptions): string {
   writeTree(folder, [
     ...tree({
       family: "generic",
-      configuration: "generic",
+      configuration: target.endsWith("-musl") ? "alpine" : "generic",
       executable: options.executable,
       udev: "standard",
       etc: true,
@@ -43,7 +43,8 @@ export function buildTar(work: string, options: PackageOptions): string {
 
 /** A systemd-sysext image: `/usr` only, for systems whose own `/usr` cannot be written. Path of the image. */
 export function buildSysext(work: string, options: PackageOptions): string {
-  const { target, systemd } = ARCHITECTURES[options.architecture];
+  const { target } = ARCHITECTURES[options.architecture];
+  const { systemd } = packagedFor(options.architecture);
   const folder = path.join(work, `sysext-${target}`);
   const entries = tree({
     family: "sysext",

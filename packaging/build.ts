@@ -1,5 +1,5 @@
 /**
- * Every package in one go: `npm run package [-- --arch x64|arm64] [--format deb,rpm,tar,sysext] [--out DIR] [--fast]`.
+ * Every package in one go: `npm run package [-- --arch x64,arm64,x64-musl,arm64-musl] [--format deb,rpm,tar,sysext] [--out DIR] [--fast]`.
  * A format whose tool is missing is left out by name; with `--format` that is an error.
  */
 import { createHash } from "node:crypto";
@@ -9,7 +9,7 @@ import path from "node:path";
 import { compile } from "../build.ts";
 import { buildSysext, buildTar } from "./archives.ts";
 import { buildDeb, type PackageOptions } from "./deb.ts";
-import { ARCHITECTURES, type ArchitectureName } from "./product.ts";
+import { type Architecture, ARCHITECTURES, type ArchitectureName } from "./product.ts";
 import { buildRpm } from "./rpm.ts";
 import { MissingProgram } from "./run.ts";
 import { sbom } from "./sbom.ts";
@@ -47,10 +47,11 @@ export function deliver(options: DeliveryOptions): Delivery {
   fs.mkdirSync(options.out, { recursive: true });
   try {
     for (const architecture of options.architectures) {
-      const { target } = ARCHITECTURES[architecture];
+      const { target, packaged }: Architecture = ARCHITECTURES[architecture];
       const built = compile(target, { out: path.join(work, "compiled") });
       const executable = fs.readFileSync(built.file);
       for (const format of options.formats) {
+        if (packaged === undefined && format !== "tar") continue;
         try {
           const file = FORMATS[format](work, {
             architecture,

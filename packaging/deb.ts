@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { run } from "./run.ts";
-import { ARCHITECTURES, type ArchitectureName, DATE_OF_RELEASE, PRODUCT } from "./product.ts";
+import { type ArchitectureName, DATE_OF_RELEASE, packagedFor, PRODUCT } from "./product.ts";
 import { type Entry, tree, writeTree } from "./tree.ts";
 
 const scripts = path.join(import.meta.dir, "debian");
@@ -22,7 +22,7 @@ export interface PackageOptions {
 
 /** Path of the package. Errors: what dpkg-deb said. */
 export function buildDeb(work: string, options: PackageOptions): string {
-  const architecture = ARCHITECTURES[options.architecture].debian;
+  const architecture = packagedFor(options.architecture).debian;
   const version = `${PRODUCT.version}-${options.revision ?? PRODUCT.revision}`;
   const folder = path.join(work, `deb-${architecture}`);
   const entries: Entry[] = tree({
@@ -71,10 +71,11 @@ function controlFile(version: string, architecture: string, kibibytes: number): 
     `Architecture: ${architecture}`,
     `Maintainer: ${PRODUCT.maintainer}`,
     `Installed-Size: ${kibibytes}`,
-    "Depends: libc6 (>= 2.17), ca-certificates, openssl, iproute2, passwd, util-linux, openssh-client | openssh-server",
-    "Recommends: openssh-server, iptables | nftables, parted, e2fsprogs, sudo, eject, init-system-helpers",
+    "Depends: libc6 (>= 2.17), ca-certificates, openssl, iproute2, passwd, openssh-client | openssh-server",
+    "Recommends: openssh-server, iptables | nftables, parted, e2fsprogs, sudo, eject",
     "Suggests: cloud-init",
-    `Provides: ${REPLACED.map((name) => `${name} (= ${version})`).join(", ")}`,
+    // Not walinuxagent: Debian's package conflicts with that name, and dpkg would then refuse to exchange the two.
+    `Provides: waagent (= ${version})`,
     `Conflicts: ${REPLACED.join(", ")}`,
     `Replaces: ${REPLACED.join(", ")}`,
     "Section: admin",

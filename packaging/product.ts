@@ -22,15 +22,34 @@ export const DATE_OF_RELEASE = Number(process.env["SOURCE_DATE_EPOCH"] ?? "17640
 
 export interface Architecture {
   readonly target: Target;
-  readonly debian: string;
-  readonly rpm: string;
-  /** systemd's word, for ARCHITECTURE= of an extension image. */
-  readonly systemd: string;
+  /** The package managers' words; a musl system gets the plain archive only. */
+  readonly packaged?: {
+    readonly debian: string;
+    readonly rpm: string;
+    /** For ARCHITECTURE= of an extension image. */
+    readonly systemd: string;
+  };
 }
 
-export const ARCHITECTURES: Readonly<Record<"x64" | "arm64", Architecture>> = {
-  x64: { target: "linux-x64", debian: "amd64", rpm: "x86_64", systemd: "x86-64" },
-  arm64: { target: "linux-arm64", debian: "arm64", rpm: "aarch64", systemd: "arm64" },
-};
+export const ARCHITECTURES = {
+  x64: {
+    target: "linux-x64",
+    packaged: { debian: "amd64", rpm: "x86_64", systemd: "x86-64" },
+  },
+  arm64: {
+    target: "linux-arm64",
+    packaged: { debian: "arm64", rpm: "aarch64", systemd: "arm64" },
+  },
+  "x64-musl": { target: "linux-x64-musl" },
+  "arm64-musl": { target: "linux-arm64-musl" },
+} as const satisfies Readonly<Record<string, Architecture>>;
 
 export type ArchitectureName = keyof typeof ARCHITECTURES;
+
+/** Errors: an architecture that has no packages. */
+export function packagedFor(name: ArchitectureName): NonNullable<Architecture["packaged"]> {
+  const { packaged }: Architecture = ARCHITECTURES[name];
+  if (packaged === undefined)
+    throw new Error(`There are no packages for ${name}, only the archive`);
+  return packaged;
+}

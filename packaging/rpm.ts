@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { PackageOptions } from "./deb.ts";
-import { ARCHITECTURES, DATE_OF_RELEASE, PRODUCT } from "./product.ts";
+import { DATE_OF_RELEASE, packagedFor, PRODUCT } from "./product.ts";
 import { run } from "./run.ts";
 import { tree, writeTree } from "./tree.ts";
 
@@ -9,7 +9,7 @@ const spec = path.join(import.meta.dir, "rpm/waagent-native.spec");
 
 /** Path of the package. Errors: what rpmbuild said. */
 export function buildRpm(work: string, options: PackageOptions): string {
-  const architecture = ARCHITECTURES[options.architecture].rpm;
+  const architecture = packagedFor(options.architecture).rpm;
   const release = options.revision ?? PRODUCT.revision;
   const top = path.join(work, `rpm-${architecture}`);
   const source = path.join(top, "tree");

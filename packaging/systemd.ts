@@ -25,8 +25,6 @@ export interface Family {
   readonly binary: "/usr/sbin/waagent" | "/usr/bin/waagent";
   readonly wants: readonly string[];
   readonly after: readonly string[];
-  /** Seconds between a crash and the next start; undefined leaves systemd's 100 ms. */
-  readonly restartSec?: number;
   readonly slice: boolean;
   readonly path?: string;
 }
@@ -38,7 +36,6 @@ export const FAMILIES = {
     binary: "/usr/sbin/waagent",
     wants: ["network-online.target", ...SSH],
     after: ["network-online.target"],
-    restartSec: 5,
     slice: true,
   },
   debian: {
@@ -51,14 +48,12 @@ export const FAMILIES = {
     binary: "/usr/bin/waagent",
     wants: ["systemd-networkd-wait-online.service", ...SSH],
     after: ["systemd-networkd-wait-online.service", "cloud-init.service"],
-    restartSec: 5,
     slice: true,
   },
   chainguard: {
     binary: "/usr/bin/waagent",
     wants: ["network-online.target", ...SSH],
     after: ["network-online.target"],
-    restartSec: 5,
     slice: true,
     path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   },
@@ -67,7 +62,6 @@ export const FAMILIES = {
     binary: "/usr/sbin/waagent",
     wants: ["network-online.target"],
     after: ["network-online.target", "systemd-sysext.service"],
-    restartSec: 5,
     slice: true,
   },
 } as const satisfies Record<string, Family>;
@@ -104,7 +98,7 @@ export function serviceUnit(name: FamilyName): string {
       : "",
     `ExecStart=${family.binary} -daemon`,
     "Restart=always",
-    family.restartSec === undefined ? "" : `RestartSec=${family.restartSec}`,
+    "RestartSec=5",
     "WorkingDirectory=/",
     family.path === undefined ? "" : `Environment=PATH=${family.path}`,
     `UnsetEnvironment=${UNSET_ENVIRONMENT.join(" ")}`,

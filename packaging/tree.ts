@@ -37,11 +37,28 @@ const files = path.join(import.meta.dir, "files");
 const project = path.resolve(import.meta.dir, "..");
 const text = (name: string) => fs.readFileSync(path.join(files, name), "utf8");
 
+/** What Flatcar sets differently (`system.md` PKG-10); the last of equal keys counts. */
+const FLATCAR_CONFIGURATION = [
+  "",
+  "## For an extension image: the system's own tools make users, host keys and updates",
+  "",
+  "Provisioning.Agent=waagent",
+  "Provisioning.DeleteRootPassword=n",
+  "Provisioning.RegenerateSshHostKeyPair=n",
+  "Provisioning.SshHostKeyPairType=auto",
+  "Provisioning.DecodeCustomData=y",
+  "ResourceDisk.Format=y",
+  "AutoUpdate.Enabled=n",
+  "",
+].join("\n");
+
 /** Everything an installation consists of. */
 export function tree(options: TreeOptions): Entry[] {
   const { binary } = FAMILIES[options.family];
   const units = "/usr/lib/systemd/system";
   const shared = "/usr/share/waagent";
+  const configuration =
+    defaultFile(options.configuration) + (options.family === "sysext" ? FLATCAR_CONFIGURATION : "");
   const plain = (where: string, content: string): Entry => ({ path: where, mode: 0o644, content });
   const udevName = (standard: string) =>
     options.udev === "standard" ? standard : standard.replace("azure-", "waagent-");
@@ -52,7 +69,7 @@ export function tree(options: TreeOptions): Entry[] {
     plain(`${units}/azure-vmextensions.slice`, extensionsSlice()),
     plain(`/usr/lib/udev/rules.d/${udevName("66-azure-storage.rules")}`, storageRules()),
     plain(`/usr/lib/udev/rules.d/${udevName("99-azure-product-uuid.rules")}`, productUuidRules()),
-    plain(`${shared}/waagent.conf`, defaultFile(options.configuration)),
+    plain(`${shared}/waagent.conf`, configuration),
     plain(`${shared}/waagent.logrotate`, text("waagent.logrotate")),
     plain(`${shared}/replace-execstart.conf`, execStartDropIn(binary)),
     plain("/usr/share/bash-completion/completions/waagent", bashCompletion()),
@@ -63,11 +80,11 @@ export function tree(options: TreeOptions): Entry[] {
       mode: 0o644,
       content: Bun.gzipSync(Buffer.from(text("waagent.8")), { level: 9 }),
     },
-    plain(`${options.documentation}/copyright`, copyright()),
+    plain(`${options.documentation}/copyright`, copyright(options.family)),
   ];
   if (options.etc) {
     entries.push(
-      plain("/etc/waagent.conf", defaultFile(options.configuration)),
+      plain("/etc/waagent.conf", configuration),
       plain("/etc/logrotate.d/waagent.logrotate", text("waagent.logrotate")),
     );
   }
@@ -122,7 +139,21 @@ export function writeTree(folder: string, entries: readonly Entry[]): void {
   }
 }
 
-function copyright(): string {
-  const license = fs.readFileSync(path.join(project, "LICENSE"), "utf8");
-  return `waagent: Azure Linux VM agent as one executable\n\nIt contains the Bun runtime (MIT and others, see https://bun.com/docs/project/licensing) and the npm packages\nlisted in sbom.spdx.json (all MIT).\n\n${license}`;
+/** Debian wants a reference to its own copy of the license, others the text. */
+function copyright(family: FamilyName): string {
+  const license =
+    family === "debian"
+      ? "On Debian systems the license is in /usr/share/common-licenses/Apache-2.0.\n"
+      : fs.readFileSync(path.join(project, "LICENSE"), "utf8");
+  return [
+    "waagent: Azure Linux VM agent as one executable",
+    "",
+    "Copyright (C) 2026 the waagent contributors",
+    "License: Apache-2.0",
+    "",
+    "The executable contains the Bun runtime (MIT, with parts under other licenses: https://bun.com/docs/project/licensing)",
+    "and npm packages, all MIT, that the project's sbom.spdx.json lists.",
+    "",
+    license,
+  ].join("\n");
 }

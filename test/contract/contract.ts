@@ -198,7 +198,10 @@ export function tally(
   options: { cited: ReadonlySet<string>; leftOut: Readonly<Record<string, string>> },
 ): DocumentTally {
   const musts = facts.filter((fact) => isMust(document, fact));
-  const counted = musts.filter((fact) => options.leftOut[fact.id] === undefined);
+  // Whoever finds a way to test such an id may: it counts then.
+  const counted = musts.filter(
+    (fact) => options.leftOut[fact.id] === undefined || options.cited.has(fact.id),
+  );
   const sections = [...new Set(counted.map((fact) => fact.section))].map((section) => {
     const must = counted.filter((fact) => fact.section === section).map((fact) => fact.id);
     return {

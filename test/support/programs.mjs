@@ -3,9 +3,11 @@
  * itself needs few of them; a missing one makes tests skip with its name.
  */
 export const DEBIAN_PACKAGES = [
-  // The reference agent that the emulated Azure host and the bench are held against, and what it forgets to ask for.
-  "waagent",
+  // What Debian's own agent needs, which the emulated Azure host and the bench are held against. Its package itself is
+  // only unpacked in throw-away machines: installed, it would push network-manager out.
+  "python3",
   "python3-distro",
+  "python3-pkg-resources",
   "python3-setuptools",
   // What a provisioned machine has.
   "openssh-server",

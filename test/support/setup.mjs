@@ -112,7 +112,15 @@ export function installDebianPackages() {
     RUNLEVEL: "1",
     LC_ALL: "C.UTF-8",
   };
-  const apt = ["apt-get", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"];
+  const apt = [
+    "apt-get",
+    "-q",
+    "-y",
+    "--no-install-recommends",
+    "--no-remove",
+    "-o",
+    "DPkg::Lock::Timeout=300",
+  ];
   return withoutServices(() => {
     const install = () =>
       run([...apt, "install", ...missing], { env: environment, timeout: 900_000 });
@@ -156,6 +164,24 @@ function withoutServices(action) {
   } finally {
     if (own) fs.rmSync(file, { force: true });
   }
+}
+
+/**
+ * Debian's own agent as a package file in `.cache/debian`, for the tests that go from it to ours and back. Without it
+ * they skip.
+ */
+export function fetchDebianAgent() {
+  const folder = path.join(project, ".cache/debian");
+  const there =
+    fs.existsSync(folder) && fs.readdirSync(folder).some((name) => name.endsWith(".deb"));
+  if (there || spawnSync("apt-get", ["--version"]).status !== 0) return;
+  fs.mkdirSync(folder, { recursive: true });
+  // Its sandboxed user cannot write here; only a warning, but not one for our output.
+  spawnSync("apt-get", ["-q", "-o", "APT::Sandbox::User=root", "download", "waagent"], {
+    cwd: folder,
+    stdio: "ignore",
+    timeout: 120_000,
+  });
 }
 
 /** dist/waagent for this machine, built when its inputs changed. */
