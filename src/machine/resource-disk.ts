@@ -252,7 +252,7 @@ async function makeFileSystem(
   });
   const force = fileSystem === "xfs" || fileSystem === "btrfs" ? "-f" : "-F";
   const state = stateFile(config);
-  system.files.makeDirectory(config["Lib.Dir"] as SystemPath, { mode: 0o700, keepMode: true });
+  system.files.makeDirectory(config["Lib.Dir"], { mode: 0o700, keepMode: true });
   system.files.write(state, `${JSON.stringify({ version: 1, formatting: probe.stdout.trim() })}\n`);
   await system.exec.run({
     argv: [`mkfs.${fileSystem}`, force, partition],
@@ -262,7 +262,7 @@ async function makeFileSystem(
 }
 
 function stateFile(config: Keys): SystemPath {
-  return join(config["Lib.Dir"] as SystemPath, STATE_FILE);
+  return join(config["Lib.Dir"], STATE_FILE);
 }
 
 /** PARTUUID of a format that was begun and not finished. A file that cannot be understood says nothing. */
@@ -280,10 +280,7 @@ function readUnfinished(system: Needs, config: Keys): string | undefined {
 
 /** `system.md` DISK-12; and nothing is ever mounted over another mount. */
 function prepareMountPoint(system: Needs, config: Keys): SystemPath {
-  const mountPoint = config["ResourceDisk.MountPoint"];
-  if (!mountPoint.startsWith("/"))
-    throw new AgentError("config", `ResourceDisk.MountPoint=${mountPoint} is not an absolute path`);
-  const path = join(mountPoint as SystemPath);
+  const path = join(config["ResourceDisk.MountPoint"]);
   const taken = readMounts(system).find((mount) => mount.mountPoint === path);
   if (taken !== undefined)
     throw new AgentError("resource-disk", `${path} is taken: ${taken.source} is mounted there`);

@@ -12,7 +12,8 @@ import {
   setUpFirewall,
 } from "../../../src/machine/firewall.ts";
 import { activateResourceDisk } from "../../../src/machine/resource-disk.ts";
-import { Root } from "../../../src/system/root.ts";
+import { activateSwap } from "../../../src/machine/swap.ts";
+import { Root, type SystemPath } from "../../../src/system/root.ts";
 import { createSystem } from "../../../src/system/create.ts";
 import type { System } from "../../../src/system/system.ts";
 
@@ -27,6 +28,12 @@ const OPERATIONS: Readonly<
   },
   "resource-disk": async (system, input) =>
     activateResourceDisk(system, { ...defaultConfig(), ...input } as Config),
+  swap: async (system, input) =>
+    activateSwap(
+      system,
+      { ...defaultConfig(), ...input } as Config,
+      input["mountPoint"] as SystemPath,
+    ),
   "firewall-remove": async (system, input) => removeFirewallEverywhere(system, rulesFrom(input)),
 };
 
