@@ -30,6 +30,10 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   const { earlySystem } = await import("./early.ts");
   const early = earlySystem(given.root);
+  if (early.files.stat("/")?.kind !== "directory") {
+    writeStderr(`--root=${given.root} is not a directory\n`);
+    return EXIT.usage;
+  }
   const configured = given.configurationPaths.map((text) => configurationPath(text, given.root));
   for (const file of configured) {
     if (early.files.exists(file)) continue;

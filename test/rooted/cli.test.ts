@@ -24,8 +24,13 @@ interface Ended {
 }
 
 function run(...args: readonly string[]): Ended {
+  return runWith("", ...args);
+}
+
+function runWith(input: string, ...args: readonly string[]): Ended {
   const { status, stdout, stderr } = spawnSync(program, args, {
     encoding: "utf8",
+    input,
     cwd: scratch,
     env: { PATH: "/usr/bin:/bin", HOME: scratch },
     timeout: 20_000,
@@ -235,6 +240,67 @@ echo "$OPENSSL_FIPS $_AZURE_GUEST_AGENT_DAEMON_VERSION_" > "\${0%/*}/../seen"\n`
     } finally {
       process.kill(child, "SIGKILL");
     }
+  });
+
+  describe("deprovision", () => {
+    const machine = (): string =>
+      root({
+        ...DEBIAN,
+        "/etc/waagent.conf": "Provisioning.RegenerateSshHostKeyPair=y\nLogs.Console=n\n",
+        "/etc/ssh/ssh_host_rsa_key": "key",
+        "/var/lib/waagent/state": "x",
+        "/var/log/azure/.keep": "",
+      });
+    const left = (directory: string): readonly string[] =>
+      ["etc/ssh/ssh_host_rsa_key", "var/lib/waagent/state"].filter((file) =>
+        fs.existsSync(path.join(directory, file)),
+      );
+
+    test("provisioning.md CLI-27 DEPROV-02 DEPROV-04 DEPROV-06: warnings, then the prompt; no is exit 0 and nothing is done", () => {
+      const directory = machine();
+      for (const answer of ["n\n", " y\n", "\n"]) {
+        const { code, stdout } = runWith(answer, `--root=${directory}`, "-deprovision");
+        expect(code).toBe(0);
+        expect(stdout).toEndWith("Do you want to proceed (y/n)");
+        expect(stdout).toContain("WARNING!");
+        expect(left(directory)).toHaveLength(2);
+      }
+    });
+
+    test("provisioning.md DB-22: the end of the input is no answer: nothing is done, exit 1", () => {
+      const directory = machine();
+      expect(runWith("", `--root=${directory}`, "-deprovision+user").code).toBe(1);
+      expect(left(directory)).toHaveLength(2);
+    });
+
+    test("--dry-run says what would be done and does nothing", () => {
+      const directory = machine();
+      const { code, stdout } = run(`--root=${directory}`, "-deprovision", "--dry-run", "-force");
+      expect(code).toBe(0);
+      expect(stdout).toContain("/etc/ssh/ssh_host_rsa_key");
+      expect(left(directory)).toHaveLength(2);
+    });
+
+    test("provisioning.md CLI-27 DEPROV-02 DEPROV-11 DEPROV-15: yes, or -force without a question, removes", () => {
+      for (const [input, args] of [
+        ["Yes\n", ["-deprovision"]],
+        ["", ["-deprovision", "-force"]],
+      ] as const) {
+        const directory = machine();
+        const { stdout } = runWith(input, `--root=${directory}`, ...args);
+        expect(stdout.includes("Do you want to proceed (y/n)")).toBe(input !== "");
+        expect(left(directory)).toEqual([]);
+        expect(fs.existsSync(path.join(directory, "var/lib/waagent"))).toBe(true);
+      }
+    });
+  });
+
+  test("a scratch root that is none is refused", () => {
+    expect(run("--root=/no/such/directory", "-daemon")).toEqual({
+      code: 64,
+      stdout: "",
+      stderr: "--root=/no/such/directory is not a directory\n",
+    });
   });
 
   test("--dry-run is refused where a command does not know it", () => {
