@@ -290,7 +290,10 @@ function finish(journal: Journal, run: CommandRun, outcome: RunOutcome): Finishe
 
 function launchFailure(error: unknown, row: OperationRow, line: string): unknown {
   if (!(error instanceof AgentError) || error.code !== "exec") return error;
-  return new HandlerError(row.code, `[ExtensionError] Could not start ${line}`, { cause: error });
+  return new HandlerError(row.code, `[ExtensionError] Could not start ${line}`, {
+    cause: error,
+    operation: row.event,
+  });
 }
 
 /** Waits for the end, or until the signal says to leave it alone. */
@@ -325,7 +328,7 @@ function judge(
     throw new HandlerError(
       CODE.timeout,
       `[ExtensionError] Timeout(${row.timeoutMs / 1000}): ${line}\n${output}`,
-      { exitCode: CODE.timeout },
+      { exitCode: CODE.timeout, operation: row.event },
     );
   }
   if (outcome.code === 0) return;
@@ -333,7 +336,10 @@ function judge(
   throw new HandlerError(
     row.code,
     `[ExtensionOperationError] Non-zero exit code: ${outcome.code ?? "unknown"}, ${line}\n${output}${hint}`,
-    outcome.code === undefined ? {} : { exitCode: outcome.code },
+    {
+      operation: row.event,
+      ...(outcome.code === undefined ? {} : { exitCode: outcome.code }),
+    },
   );
 }
 
