@@ -61,8 +61,8 @@ export interface GoalStateClientOptions {
   readonly libDir: SystemPath;
   readonly storage: Storage;
   readonly certificates: CertificateStore;
-  /** undefined: what is encrypted for us cannot be asked for. */
-  readonly transport: Transport | undefined;
+  /** The key pair in force; undefined: what is encrypted for us cannot be asked for. Never throws. */
+  readonly transport: (signal?: AbortSignal) => Promise<Transport | undefined>;
   /** Absent: Fast Track is off (`Debug.EnableFastTrack`). */
   readonly vmSettings?: VmSettingsClient | undefined;
   /** Where a changed goal state is kept; absent: nowhere. */
@@ -89,7 +89,7 @@ export function createGoalStateClient(
   wire: WireClient,
   options: GoalStateClientOptions,
 ): GoalStateClient {
-  const { libDir, storage, certificates, transport, vmSettings } = options;
+  const { libDir, storage, certificates, vmSettings } = options;
   let wireState: WireState | undefined;
   let goal: GoalState | undefined;
   /** ETag of the vmSettings the last complete update saw; an update that failed leaves it, so they are seen again. */
@@ -131,6 +131,7 @@ export function createGoalStateClient(
     signal: AbortSignal | undefined,
   ): Promise<readonly CertificateSummary[]> => {
     if (uri === undefined) return [];
+    const transport = await options.transport(signal);
     if (transport === undefined) {
       const message = "The certificates cannot be fetched, there is no transport certificate";
       system.emit({ operation: "GoalStateCertificates", success: false, message });
@@ -144,6 +145,20 @@ export function createGoalStateClient(
       history.save("Certificates.json", text);
     }
     return summary;
+  };
+
+  /** JIT-01: AES only. Without a key pair there are no users we could make. */
+  const fetchRemoteAccess = async (
+    uri: string | undefined,
+    history: HistoryEntry,
+    signal: AbortSignal | undefined,
+  ): Promise<RemoteAccess | undefined> => {
+    const transport = uri === undefined ? undefined : await options.transport(signal);
+    if (uri === undefined || transport === undefined) return undefined;
+    const headers = encryptedPayloadHeaders(transport, "AES128_CBC");
+    const text = await wire.get(uri, { what: "the RemoteAccess document", headers, signal });
+    history.save("RemoteAccess.xml", text);
+    return parseRemoteAccess(text);
   };
 
   /** GS-13. */
@@ -166,14 +181,7 @@ export function createGoalStateClient(
       writeSharedConfig(system, libDir, text);
     }
     const summary = await fetchCertificates(document.certificatesUri, history, signal);
-    let remoteAccess: RemoteAccess | undefined;
-    if (document.remoteAccessUri !== undefined && transport !== undefined) {
-      const headers = encryptedPayloadHeaders(transport, "AES128_CBC");
-      const what = "the RemoteAccess document";
-      const text = await wire.get(document.remoteAccessUri, { what, headers, signal });
-      history.save("RemoteAccess.xml", text);
-      remoteAccess = parseRemoteAccess(text);
-    }
+    const remoteAccess = await fetchRemoteAccess(document.remoteAccessUri, history, signal);
     return { document, environment, fabric, certificates: summary, remoteAccess };
   };
 

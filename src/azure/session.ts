@@ -27,8 +27,6 @@ export interface Session {
   readonly wire: WireClient;
   readonly hostPlugin: HostPlugin;
   readonly storage: Storage;
-  /** undefined when openssl could not make one; then there are no certificates and no just-in-time users. */
-  readonly transport: Transport | undefined;
   readonly goals: GoalStateClient;
 }
 
@@ -66,7 +64,6 @@ export async function openSession(
   } finally {
     await making;
   }
-  const transport = await making;
   const hostPlugin = createHostPlugin(system, wire, { onObservation: options.onObservation });
   const storage = createStorage(system, wire, hostPlugin);
   const certificates = createCertificateStore(system, libDir, { openssl });
@@ -74,7 +71,8 @@ export async function openSession(
     libDir,
     storage,
     certificates,
-    transport,
+    // Looked at again with every full fetch: a process that runs for two years outlives its first pair (DB-26).
+    transport: (stop) => makeTransport(system, { ...options, fresh: false, signal: stop }),
     vmSettings: createVmSettingsClient(
       system,
       { wire, hostPlugin },
@@ -84,16 +82,16 @@ export async function openSession(
     periodMs: options.periodMs,
   });
   await goals.update({ signal });
-  return { endpoint, wire, hostPlugin, storage, transport, goals };
+  return { endpoint, wire, hostPlugin, storage, goals };
 }
 
 /** CERT-03: without a pair the agent still runs, it only cannot receive secrets. */
 async function makeTransport(
   system: System,
-  { libDir, openssl, fresh, signal }: SessionOptions,
+  options: Pick<SessionOptions, "libDir" | "openssl" | "fresh" | "signal">,
 ): Promise<Transport | undefined> {
   try {
-    return await ensureTransport(system, libDir, { openssl, fresh, signal });
+    return await ensureTransport(system, options.libDir, options);
   } catch (error) {
     if (isAgentError(error, "cancelled")) return undefined; // the requests beside it report the cancellation
     system.log.error(`Could not make the transport certificate: ${describe(error)}`);

@@ -14,12 +14,14 @@ export interface Transport {
   readonly certificateFile: SystemPath;
   /** Base64 of the DER, one line: the header value of WIRE-05. */
   readonly certificate: string;
+  /** ms since the epoch. */
+  readonly validUntil: number;
 }
 
 export interface TransportOptions {
   /** `OS.OpensslPath`. */
   readonly openssl: string;
-  /** A new pair, unless one was made since this boot; false: the pair on disk is taken while it can be used. */
+  /** A new pair, unless one was made since this boot; false: the pair on disk is taken until it is nearly worn out. */
   readonly fresh: boolean;
   readonly signal?: AbortSignal | undefined;
 }
@@ -47,7 +49,9 @@ export async function ensureTransport(
   options: TransportOptions,
 ): Promise<Transport> {
   const existing = readTransport(system, libDir);
-  if (existing !== undefined && (!options.fresh || madeSinceBoot(system, libDir))) return existing;
+  const isWorn =
+    existing === undefined || existing.validUntil - system.clock.now() < RENEW_BEFORE_MS;
+  if (!isWorn && (!options.fresh || madeSinceBoot(system, libDir))) return existing;
   const made = await generate(system, libDir, options);
   const bootId = readBootId(system);
   if (bootId !== undefined) {
@@ -57,9 +61,9 @@ export async function ensureTransport(
   return made;
 }
 
-/** The pair on disk; undefined when it is absent, damaged, without key identifier or near its end. */
+/** The pair on disk; undefined when it is absent, damaged or without key identifier. */
 export function readTransport(
-  system: Pick<System, "files" | "clock">,
+  system: Pick<System, "files">,
   libDir: SystemPath,
 ): Transport | undefined {
   const keyFile = join(libDir, "TransportPrivate.pem");
@@ -67,12 +71,15 @@ export function readTransport(
   try {
     const certificate = new X509Certificate(system.files.readText(certificateFile));
     const key = createPrivateKey(system.files.readText(keyFile));
-    const usable =
-      certificate.checkPrivateKey(key) &&
-      certificate.raw.includes(SUBJECT_KEY_IDENTIFIER) &&
-      Date.parse(certificate.validTo) - system.clock.now() > RENEW_BEFORE_MS;
-    if (!usable) return undefined;
-    return { keyFile, certificateFile, certificate: certificate.raw.toString("base64") };
+    const isUsable =
+      certificate.checkPrivateKey(key) && certificate.raw.includes(SUBJECT_KEY_IDENTIFIER);
+    if (!isUsable) return undefined;
+    return {
+      keyFile,
+      certificateFile,
+      certificate: certificate.raw.toString("base64"),
+      validUntil: Date.parse(certificate.validTo),
+    };
   } catch {
     return undefined; // absent or damaged: a new pair takes its place
   }
