@@ -130,7 +130,7 @@ function handOver(bun, script, words) {
 
 /** Verbs besides `test`: the script each hands over to, and what has to be there first. */
 const VERBS = {
-  start: { script: "test/e2e/demo.ts", machine: true, built: true },
+  start: { script: "test/demo/main.ts", machine: true, built: true },
   bench: { script: "test/bench/main.ts", machine: true, built: true },
   fabric: { script: "test/fabric/main.ts", machine: true },
   package: { script: "packaging/build.ts", machine: true },

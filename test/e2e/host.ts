@@ -16,14 +16,11 @@ export async function startHost(
   const file = path.join(sandbox.scratch, "scenario.json");
   const socket = path.join(sandbox.scratch, "control");
   await Bun.write(file, JSON.stringify(scenario));
-  const host = sandbox.platform.spawn([
-    process.execPath,
-    MAIN,
-    "--scenario",
-    file,
-    "--inside",
-    socket,
-  ]);
+  const host = sandbox.platform.spawn(
+    [process.execPath, MAIN, "--scenario", file, "--inside", socket],
+    // Its keys and certificates go when the sandbox goes, however that ends.
+    { env: { TMPDIR: sandbox.scratch } },
+  );
   const fabric = await connectFabric(socket, { ended: host.exited, log: host.output, ...options });
   if (scenario.storage === "https") await trust(sandbox, fabric.authority);
   return fabric;

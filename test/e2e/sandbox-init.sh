@@ -29,7 +29,9 @@ holder)
     wait 2>/dev/null || true
     cd /
     umount -l "$2"
-    rmdir "$2" 2>/dev/null || true
+    case $2 in
+    */waagent-sandbox-*/fs) rm -rf --one-file-system "${2%/fs}" ;;
+    esac
     ;;
 platform)
     ip link set lo up

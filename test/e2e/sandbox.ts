@@ -219,6 +219,9 @@ export async function createSandbox(options: SandboxOptions = {}): Promise<Sandb
         options.guestAddress ?? true,
       );
     if (options.hostname !== undefined) await guest.run(["hostname", options.hostname]);
+    // Nobody answers there, and says so at once: the machine's own name server would make each look-up hang.
+    const nameServer = network === "pair" ? "10.0.0.1" : "127.0.0.1";
+    write("/etc/resolv.conf", `nameserver ${nameServer}\noptions timeout:1 attempts:1\n`);
     if (network === "pair") {
       const names = Object.entries(BLOB_HOSTS).map(([name, address]) => `${address} ${name}\n`);
       write("/etc/hosts", `127.0.0.1 localhost\n${names.join("")}`);

@@ -10,7 +10,12 @@ export function serveControl(fabric: Fabric, socket: string, onStop: () => void)
   const server = Bun.serve({
     unix: socket,
     routes: {
-      "/hello": () => Response.json({ authority: fabric.authority, connectTo: fabric.connectTo }),
+      "/hello": () =>
+        Response.json({
+          authority: fabric.authority,
+          connectTo: fabric.connectTo,
+          startedAt: fabric.startedAt,
+        }),
       "/events": async (request: Request) => {
         const from = Number(new URL(request.url).searchParams.get("from"));
         if (fabric.events.length <= from) {
@@ -108,7 +113,10 @@ export async function connectFabric(
         throw new Error(`The emulated host did not start: ${options.log().trim().slice(-2000)}`);
     },
   );
-  const { authority, connectTo } = (await hello.json()) as Pick<Fabric, "authority" | "connectTo">;
+  const { authority, connectTo, startedAt } = (await hello.json()) as Pick<
+    Fabric,
+    "authority" | "connectTo" | "startedAt"
+  >;
 
   const events: FabricEvent[] = [];
   const watchers = new Set<(event: FabricEvent) => void>();
@@ -136,6 +144,7 @@ export async function connectFabric(
     events.filter((event): event is Extract<FabricEvent, { type: Type }> => event.type === type);
   return {
     events,
+    startedAt,
     authority,
     connectTo,
     get requests() {

@@ -32,6 +32,8 @@ export type FabricEvent =
 /** A running emulated host: the same face in this process and in another one (`remote.ts`). */
 export interface Fabric extends AsyncDisposable {
   readonly events: readonly FabricEvent[];
+  /** Time of `at` zero, milliseconds since 1970. */
+  readonly startedAt: number;
   readonly requests: readonly RecordedRequest[];
   readonly violations: readonly Violation[];
   readonly healthReports: readonly HealthReport[];
@@ -75,6 +77,7 @@ export async function startFabric(
   });
   const faults = new FaultPlan(scenario.faults);
   const began = performance.now();
+  const startedAt = Date.now();
   const now = (): number => Math.round((performance.now() - began) * 10) / 10;
   const events: FabricEvent[] = [];
   const watchers = new Set<(event: FabricEvent) => void>();
@@ -195,6 +198,7 @@ export async function startFabric(
 
   return {
     events,
+    startedAt,
     get requests() {
       return events.flatMap((event) => (event.type === "request" ? [event.request] : []));
     },

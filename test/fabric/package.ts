@@ -20,7 +20,10 @@ export type HandlerCommand = "install" | "enable" | "update" | "disable" | "unin
 
 const COMMANDS: readonly HandlerCommand[] = ["install", "enable", "update", "disable", "uninstall"];
 
-/** Where every test extension appends one line per command: `<time> <command> <sequence> <version>`. */
+/**
+ * Where every test extension appends one line per command: `<time> <command> <sequence> <version>
+ * <extension of a multi-config handler> <handler>`, "-" for what there is not.
+ */
 export const JOURNAL = "/var/lib/fabric-journal";
 
 /** The archive as it is put into the blob store. */
@@ -59,7 +62,7 @@ ${command === "enable" ? 'report success "enabled"' : ""}
 const COMMON = `base=$(cd "$(dirname "$0")/.." && pwd)
 seq=\${ConfigSequenceNumber:-}
 journal=${JOURNAL}
-echo "$(date +%s.%N) $command \${seq:--} $version \${ConfigExtensionName:--}" >>"$journal"
+echo "$(date +%s.%N) $command \${seq:--} $version \${ConfigExtensionName:--} $name" >>"$journal"
 prefix=\${ConfigExtensionName:+$ConfigExtensionName.}
 
 # report STATUS MESSAGE: the status file of the current settings

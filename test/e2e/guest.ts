@@ -1,0 +1,98 @@
+import { binary } from "../support/binary.ts";
+import { isEvent, type Fabric, type FabricEvent } from "../fabric/fabric.ts";
+import type { Scenario } from "../fabric/scenario.ts";
+import { insertDvd, startHost } from "./host.ts";
+import { createSandbox, type Sandbox, type SandboxProcess } from "./sandbox.ts";
+
+/** Period of one second, and nothing that needs disks. */
+export const AGENT_CONF = `Provisioning.Agent=waagent
+Provisioning.RegenerateSshHostKeyPair=y
+Provisioning.SshHostKeyPairType=ed25519
+Provisioning.MonitorHostName=n
+ResourceDisk.Format=n
+AutoUpdate.Enabled=n
+OS.EnableFirewall=n
+Extensions.GoalStatePeriod=1
+Extensions.InitialGoalStatePeriod=1
+Logs.Console=y
+`;
+
+/** A VM with the compiled agent, and the emulated host it talks to. */
+export interface Guest extends AsyncDisposable {
+  readonly sandbox: Sandbox;
+  readonly fabric: Fabric;
+  /** The agent's process; replaced by `restart`. */
+  readonly agent: SandboxProcess;
+  /** Starts the agent again after it ended, as the service manager does. */
+  restart(): void;
+  /**
+   * Resolves with the event, past or coming, that a scenario would name so (`isEvent`). Errors: the limit passed or
+   * the agent ended; the agent's last words are part of the message.
+   */
+  until(name: string, options?: UntilOptions): Promise<FabricEvent>;
+}
+
+export interface UntilOptions {
+  /** Default 20 s. */
+  readonly timeoutMs?: number;
+  /** Only events after this moment of the host's clock. */
+  readonly after?: number;
+}
+
+export interface GuestOptions {
+  /** Replaces `AGENT_CONF`. */
+  readonly configuration?: string;
+  readonly onEvent?: (event: FabricEvent) => void;
+  /** Called before the agent starts. */
+  readonly prepare?: (sandbox: Sandbox) => Promise<void> | void;
+}
+
+/** Boots a VM of the scenario: DVD in, agent installed and started. */
+export async function startGuest(scenario: Scenario, options: GuestOptions = {}): Promise<Guest> {
+  const sandbox = await createSandbox({
+    network: "pair",
+    binds: [{ from: await binary(), to: "/usr/sbin/waagent" }],
+  });
+  try {
+    if (scenario.provisioning !== undefined) await insertDvd(sandbox, scenario);
+    sandbox.write("/etc/waagent.conf", options.configuration ?? AGENT_CONF);
+    await options.prepare?.(sandbox);
+    const fabric = await startHost(
+      sandbox,
+      scenario,
+      options.onEvent === undefined ? {} : { onEvent: options.onEvent },
+    );
+    const start = () => sandbox.spawn(["/usr/sbin/waagent", "-daemon"]);
+    let agent = start();
+    return {
+      sandbox,
+      fabric,
+      get agent() {
+        return agent;
+      },
+      restart: () => {
+        agent = start();
+      },
+      until: (name, { timeoutMs = 20_000, after = 0 } = {}) => {
+        const found = fabric.waitFor(
+          (event) => event.at >= after && isEvent(event, name),
+          timeoutMs,
+          name,
+        );
+        const ended = agent.exited.then((code) => {
+          throw new Error(`The agent ended with code ${code} before ${name} was seen`);
+        });
+        return Promise.race([found, ended]).catch((error: Error) => {
+          throw new Error(`${error.message}\n${agent.output().slice(-4000)}`);
+        });
+      },
+      [Symbol.asyncDispose]: async () => {
+        await fabric.stop();
+        await sandbox[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await sandbox[Symbol.asyncDispose]();
+    throw error;
+  }
+}
