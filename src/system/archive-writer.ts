@@ -10,11 +10,7 @@ export interface ZipWriter {
    * Adds a file as it is now: not more bytes than it had when it was opened. `tailBytes` keeps only its end.
    * Resolves to the uncompressed bytes. Errors: AgentError "io"; then the archive still is as it was before.
    */
-  addFile(
-    name: string,
-    source: SystemPath,
-    options?: { readonly tailBytes?: number; readonly modifiedMs?: number },
-  ): Promise<number>;
+  addFile(name: string, source: SystemPath, options?: AddFileOptions): Promise<number>;
   addBytes(
     name: string,
     data: string | Uint8Array,
@@ -26,6 +22,13 @@ export interface ZipWriter {
   close(): void;
   /** Removes what was written. Safe to call twice and after close. */
   abort(): void;
+}
+
+export interface AddFileOptions {
+  readonly tailBytes?: number;
+  readonly modifiedMs?: number;
+  /** Changes the content on its way, e.g. takes secrets out; must not need the whole of it. */
+  readonly transform?: (chunks: Iterable<Uint8Array>) => Iterable<Uint8Array>;
 }
 
 interface Written {
@@ -157,9 +160,10 @@ export function createZip(
         const stat = fs.fstatSync(input);
         if (!stat.isFile()) throw new AgentError("bad-input", `${source} is not a regular file`);
         const from = Math.max(0, stat.size - (addOptions.tailBytes ?? stat.size));
+        const chunks = chunksOf(input, from, stat.size);
         return await add(
           name,
-          chunksOf(input, from, stat.size),
+          addOptions.transform === undefined ? chunks : addOptions.transform(chunks),
           addOptions.modifiedMs ?? stat.mtimeMs,
         );
       } finally {
