@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
+import { completionFor } from "../src/cli/completion.ts";
+import { manualPage } from "../src/cli/manual.ts";
 import { defaultFile, type DefaultFileName } from "../src/config/default-file.ts";
-import { bashCompletion, fishCompletion, zshCompletion } from "./completions.ts";
 import { DATE_OF_RELEASE } from "./product.ts";
 import {
   azureSlice,
@@ -72,13 +73,13 @@ export function tree(options: TreeOptions): Entry[] {
     plain(`${shared}/waagent.conf`, configuration),
     plain(`${shared}/waagent.logrotate`, text("waagent.logrotate")),
     plain(`${shared}/replace-execstart.conf`, execStartDropIn(binary)),
-    plain("/usr/share/bash-completion/completions/waagent", bashCompletion()),
-    plain("/usr/share/zsh/site-functions/_waagent", zshCompletion()),
-    plain("/usr/share/fish/vendor_completions.d/waagent.fish", fishCompletion()),
+    plain("/usr/share/bash-completion/completions/waagent", completionFor("bash")),
+    plain("/usr/share/zsh/site-functions/_waagent", completionFor("zsh")),
+    plain("/usr/share/fish/vendor_completions.d/waagent.fish", completionFor("fish")),
     {
       path: "/usr/share/man/man8/waagent.8.gz",
       mode: 0o644,
-      content: Bun.gzipSync(Buffer.from(text("waagent.8")), { level: 9 }),
+      content: Bun.gzipSync(Buffer.from(manualPage()), { level: 9 }),
     },
     plain(`${options.documentation}/copyright`, copyright(options.family)),
   ];

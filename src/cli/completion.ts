@@ -8,6 +8,8 @@ interface Word {
 }
 
 /** A script for the shell, or undefined for one we do not know. Made from the same tables as the usage text. */
+export function completionFor(shell: "bash" | "zsh" | "fish"): string;
+export function completionFor(shell: string): string | undefined;
 export function completionFor(shell: string): string | undefined {
   switch (shell) {
     case "bash":
@@ -106,7 +108,8 @@ ${cases}    *) choices=(${described(firstWords().filter(({ word }) => word.start
   esac
   _describe 'waagent' choices
 }
-compdef _waagent waagent
+# In a folder of fpath this file is the function; sourced, it only defines it.
+if [ "$funcstack[1]" = "_waagent" ]; then _waagent "$@"; else compdef _waagent waagent; fi
 `;
 }
 

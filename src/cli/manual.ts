@@ -2,16 +2,18 @@ import { VERSION } from "../base/identity.ts";
 import { type ConfigKey, configKeys, definitionOf } from "../config/table.ts";
 import { FLAGS, OPERATORS, VERBS } from "./verbs.ts";
 
-/** The manual page waagent(1) in man(7) source, made from the tables of commands and keys. Pure. */
+/** The manual page waagent(8) in man(7) source, made from the tables of commands and keys. Pure. */
 export function manualPage(): string {
   const verbs = Object.values(VERBS);
   return [
-    `.TH WAAGENT 1 "" "waagent ${VERSION}" "System administration"\n`,
+    `.TH WAAGENT 8 "" "waagent ${VERSION}" "System administration"\n`,
     ".SH NAME\nwaagent \\- Azure Linux VM agent\n",
     ".SH SYNOPSIS\n.B waagent\n[flags] command\n.br\n.B waagent config\ncheck|show|default|reference\n",
     ".SH DESCRIPTION\n",
-    "Provisions a Linux virtual machine on Azure, runs its extensions and reports their state to the platform.\n",
-    "Commands and flags may begin with any number of dashes; the last command counts. ",
+    "Provisions a Linux virtual machine on Azure, runs its extensions and reports their state and its own to the\n",
+    "platform. It takes the place of the Python agent (WALinuxAgent) and reads the same configuration, state and media.\n",
+    ".PP\n",
+    "Commands and flags may begin with any number of dashes or slashes, or none; the last command counts.\n",
     "An argument that is not known prints the usage text.\n",
     ".SH COMMANDS\n",
     ...verbs.map(item),
@@ -33,8 +35,14 @@ export function manualPage(): string {
     item({ usage: "70", doc: "This version does not have the command." }),
     ".SH FILES\n",
     item({ usage: "/etc/waagent.conf", doc: "Configuration." }),
-    item({ usage: "/var/log/waagent.log", doc: "Log." }),
-    item({ usage: "/var/lib/waagent", doc: "State." }),
+    item({
+      usage: "/var/lib/waagent",
+      doc: "State: goal state, certificates, extensions. Mode 0700.",
+    }),
+    item({ usage: "/var/log/waagent.log", doc: "The log." }),
+    item({ usage: "/var/log/azure", doc: "Logs of extensions." }),
+    item({ usage: "/var/run/waagent.pid", doc: "Process id of the running agent." }),
+    ".SH SEE ALSO\n.BR systemd (1),\n.BR cloud-init (1)\n",
   ].join("");
 }
 

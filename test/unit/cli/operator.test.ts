@@ -61,5 +61,5 @@ test("the manual page has every command and key, with minus signs that can be co
     expect(page).toContain(`.B ${key}\n`);
   }
   const requests = page.split("\n").filter((line) => line.startsWith("."));
-  expect(requests.every((line) => /^\.(TH|SH|TP|B|br)\b/.test(line))).toBe(true);
+  expect(requests.every((line) => /^\.(TH|SH|TP|PP|B|BR|br)\b/.test(line))).toBe(true);
 });
