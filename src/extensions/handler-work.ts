@@ -89,7 +89,8 @@ export async function doWork(
     throw configError(handler.invalid ?? `the state of ${handler.name} is not known`);
   const installed = findInstalled(listHandlers(system, context.layout), handler.name);
   const offer = await choose(system, context, work, installed);
-  const target = { name: handler.name, version: offer.chosen.version };
+  // The name on disk stays what it is when the platform changes its case (DB-08).
+  const target = { name: installed?.name ?? handler.name, version: offer.chosen.version };
   onVersion(target);
   const own = handlerLog(system, context.layout, target, extensionOf(work));
   own.log.info(`Target handler state: ${handler.state} [${goal.id}]`);

@@ -89,7 +89,7 @@ async function processItem(
   options: PassOptions,
 ): Promise<ItemEnd> {
   const { goal, signal } = options;
-  let handler: HandlerRef = { name: item.handler.name, version: item.handler.version };
+  let handler = knownVersion(system, context, item);
   let known: HandlerRef | undefined;
   options.onProgress(item, { state: "running", handler: known });
   try {
