@@ -1,4 +1,6 @@
 import { describe, isAgentError } from "../base/error.ts";
+import { activateResourceDisk } from "../machine/resource-disk.ts";
+import { activateSwap } from "../machine/swap.ts";
 import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { provisionMachine } from "./provisioning.ts";
@@ -56,6 +58,20 @@ export function bootSteps(
       name: "Forgetting the saved endpoint",
       wanted: true,
       run: async () => forgetConnection(system, config),
+    },
+    {
+      name: "Connecting to the platform",
+      wanted: true,
+      // Only begun here: making the transport key takes as long as setting up a disk. Who needs it waits for it.
+      run: async (signal) => void connection.open(signal).catch(() => undefined),
+    },
+    {
+      name: "Resource disk",
+      wanted: profileOf(config).keepsMachine,
+      run: async () => {
+        const disk = await activateResourceDisk(system, config);
+        if (disk.state === "mounted") await activateSwap(system, config, disk.mountPoint);
+      },
     },
     {
       name: "Provisioning",

@@ -10,19 +10,26 @@ import {
   initialFirewallState,
 } from "../machine/firewall-monitor.ts";
 import type { Config, ConfigKey } from "../config/table.ts";
+import { firewallRules } from "../machine/firewall.ts";
+import { persistFirewall } from "../machine/firewall-persist.ts";
+import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { AgentContext } from "./context.ts";
-import { seconds } from "./settings.ts";
+import type { Connection } from "./connection.ts";
+import { libDirectory, seconds } from "./settings.ts";
 import type { Task } from "./tasks.ts";
 
 const LIMIT_MS = 5 * 60_000;
 const ROOT = 0;
+/** Done at the start of the agent; the next one is at its next start. */
+const ONCE_MS = 2 ** 40;
 
 /** The jobs that keep the VM itself right (`system.md` §6), each with the key that holds its period. */
 export function environmentTasks(
   base: System,
   context: AgentContext,
   session: Session,
+  connection: Connection,
 ): readonly Task[] {
   const { config, distro } = context;
   const system = { ...base, log: base.log.named({ thread: "EnvHandler" }) };
@@ -35,11 +42,22 @@ export function environmentTasks(
           probe: () => reaches(session),
         }),
       ),
+    config["OS.EnableFirewall"] && {
+      thread: "EnvHandler",
+      name: "PersistFirewall",
+      periodMs: () => ONCE_MS,
+      limitMs: LIMIT_MS,
+      run: async () => {
+        const rules = firewallRules(config, session.endpoint, ROOT);
+        const options = { executable: executablePath(), libDirectory: libDirectory(config) };
+        await persistFirewall(system, distro, rules, options);
+      },
+    },
     keeping(
       config,
       "MonitorDhcpClientRestart",
       DHCP_MONITOR_PERIOD,
-      initialDhcpMonitorState(undefined),
+      initialDhcpMonitorState(connection.dhcp?.lastAnswer()?.routes),
       (state) => monitorDhcpClient(system, config, state, distro),
     ),
   ];

@@ -8,6 +8,8 @@ import { createHealthService } from "../report/health-service.ts";
 import { HEARTBEAT_PERIOD_MS, sendHeartbeat } from "../report/heartbeat.ts";
 import { createMonitors } from "../report/monitors.ts";
 import { reportOpenSsl, reportOsInfo } from "../report/os-info.ts";
+import { createLogCollection } from "../report/log-collection.ts";
+import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
@@ -22,6 +24,7 @@ export interface MonitorTasksOptions {
 }
 
 const LIMIT_MS = 5 * 60_000;
+const COLLECT_LIMIT_MS = 30 * 60_000;
 const NEVER_AGAIN_MS = 2 ** 40;
 
 /** The agent's looks at itself, the host and the machine (`system.md` §11), and its heartbeat (DAEMON-18). */
@@ -51,9 +54,31 @@ export function monitorTasks(
     networkChanges: config["Monitor.NetworkConfigurationChanges"],
   });
 
+  const logs = createLogCollection(system, {
+    config,
+    systemd: distro.capabilities.systemd,
+    command: collectCommand(context),
+    hostPlugin: session.hostPlugin,
+    agentVersion: version,
+  });
+
   let counter = 0;
   const heartbeatId = randomUUID();
+  const collecting: readonly Task[] =
+    logs === undefined
+      ? []
+      : [
+          {
+            thread: "CollectLogsHandler",
+            name: "CollectLogs",
+            delayMs: logs.delayMs,
+            periodMs: () => logs.periodMs,
+            limitMs: COLLECT_LIMIT_MS,
+            run: logs.run,
+          },
+        ];
   return [
+    ...collecting,
     ...monitors.map(({ name, periodMs, run }): Task => ({
       thread: "MonitorHandler",
       name,
@@ -97,5 +122,15 @@ export function monitorTasks(
         });
       },
     },
+  ];
+}
+
+/** This program, once more, in the role of the log collector (`system.md` LOGC-04, THR-10). */
+function collectCommand({ arguments: given }: AgentContext): readonly string[] {
+  const { configurationPath } = given;
+  return [
+    executablePath(),
+    "-collect-logs",
+    ...(configurationPath === undefined ? [] : [`-configuration-path:${configurationPath}`]),
   ];
 }

@@ -63,7 +63,9 @@ export async function serve(
   const goal = goalTasks(system, context, session, options);
   const tasks: Task[] = [
     ...goal.tasks,
-    ...(profileOf(config).keepsMachine ? environmentTasks(system, context, session) : []),
+    ...(profileOf(config).keepsMachine
+      ? environmentTasks(system, context, session, connection)
+      : []),
     ...monitorTasks(system, context, session, {
       connection,
       spool,

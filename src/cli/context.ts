@@ -39,7 +39,8 @@ export interface ContextOptions {
   readonly write: (line: string) => void;
 }
 
-const LOG_FILE: SystemPath = "/var/log/waagent.log";
+/** The agent's log; its place is not configurable (CLI-09). */
+export const LOG_FILE: SystemPath = "/var/log/waagent.log";
 
 /** Everything a command works with, and the first lines of its log: what is odd about configuration and distribution. */
 export function createContext(

@@ -141,8 +141,10 @@ async function dispatch(
         dryRun: given.dryRun,
       });
     }
-    case "collect-logs":
-      return notBuilt(`-${verb}`);
+    case "collect-logs": {
+      const { collectLogs } = await import("./collect-logs.ts");
+      return await collectLogs(context, { full: given.full });
+    }
   }
 }
 
