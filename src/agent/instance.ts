@@ -42,6 +42,7 @@ export function claimHandlerPidFile(
   const base = nameOf(pidFile);
   const alive: OlderAgent[] = [];
   let next = 0;
+  system.files.makeDirectory(directory, { keepMode: true });
   for (const file of system.files.glob(join(directory, `*_${base}`))) {
     const index = /^(\d+)_/.exec(nameOf(file))?.[1];
     if (index === undefined) continue;

@@ -13,6 +13,7 @@ import { readRoutes } from "../machine/routes.ts";
 import type { ProvisioningPlatform } from "../provision/platform.ts";
 import { provision } from "../provision/provision.ts";
 import { join } from "../system/root.ts";
+import { withCancelledWaits } from "../system/cancelled-waits.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
@@ -32,7 +33,7 @@ export async function provisionMachine(
   signal: AbortSignal,
 ): Promise<void> {
   const { config, distro, version } = context;
-  const { unreported } = await provision(system, config, {
+  const { unreported } = await provision(withCancelledWaits(system, signal), config, {
     distro,
     platform: createProvisioningPlatform(system, connection, signal),
     agent: `${AGENT_NAME}/${version}`,

@@ -97,7 +97,9 @@ test("provisioning.md DB-19: a service that cannot be enabled is an error, one t
   system.programs.set("systemctl", (argv) => ({ code: argv[1] === "stop" ? 5 : 0 }));
   await registerService({ system, distro }, () => undefined);
   system.programs.set("systemctl", (argv) => ({ code: argv[1] === "enable" ? 1 : 0 }));
-  expect(registerService({ system, distro }, () => undefined)).rejects.toThrow("systemctl enable");
+  await expect(registerService({ system, distro }, () => undefined)).rejects.toThrow(
+    "systemctl enable",
+  );
 });
 
 test("provisioning.md CLI-23; system.md INIT-04: -start runs -daemon and hands the configuration path on", () => {

@@ -1,0 +1,158 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { type ChildProcess, spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { VERSION } from "../../src/base/identity.ts";
+import { binary } from "../support/binary.ts";
+
+/** The compiled daemon on a scratch root without a platform: what its command line, pid file and log promise. */
+let program = "";
+let scratch = "";
+const running: Daemon[] = [];
+
+beforeAll(async () => {
+  program = await binary();
+  scratch = fs.mkdtempSync(path.join(os.tmpdir(), "waagent-daemon-"));
+});
+
+afterAll(async () => {
+  for (const daemon of running) await daemon.stop("SIGKILL");
+  fs.rmSync(scratch, { recursive: true, force: true });
+});
+
+interface Daemon {
+  readonly pid: number;
+  /** Log lines so far, without time. */
+  lines(): readonly string[];
+  /** Resolves when a line contains the text. */
+  says(text: string): Promise<void>;
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+  readonly ended: Promise<number | null>;
+}
+
+function machine(files: Readonly<Record<string, string>> = {}): string {
+  const directory = fs.mkdtempSync(path.join(scratch, "root-"));
+  const all = {
+    "/etc/os-release": 'ID=debian\nVERSION_ID="12"\n',
+    "/etc/waagent.conf": "Logs.Console=n\nProvisioning.Agent=disabled\n",
+    "/var/log/.keep": "",
+    "/bin/.keep": "",
+    "/tmp/.keep": "",
+    ...files,
+  };
+  for (const [name, text] of Object.entries(all)) {
+    const file = path.join(directory, name);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, text);
+  }
+  return directory;
+}
+
+function start(directory: string, ...args: readonly string[]): Daemon {
+  const child: ChildProcess = spawn(program, [`--root=${directory}`, ...args], {
+    cwd: scratch,
+    env: { PATH: "/usr/bin:/bin" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  child.stdout?.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr?.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+  const lines = (): readonly string[] =>
+    output
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.replace(/^\S+Z /, ""));
+  const daemon: Daemon = {
+    pid: child.pid ?? 0,
+    lines,
+    says: async (text) => {
+      for (let attempt = 0; attempt < 400; attempt += 1) {
+        if (lines().some((line) => line.includes(text))) return;
+        await Bun.sleep(25);
+      }
+      throw new Error(`The daemon did not say ${JSON.stringify(text)} but:\n${output}`);
+    },
+    stop: (signal = "SIGTERM") => {
+      if (child.exitCode === null) child.kill(signal);
+      return ended;
+    },
+    ended,
+  };
+  running.push(daemon);
+  return daemon;
+}
+
+const read = (directory: string, file: string): string =>
+  fs.readFileSync(path.join(directory, file), "utf8");
+
+test("provisioning.md LIFE-01 CLI-24; system.md DAEMON-02 DAEMON-04 DAEMON-06: three lines at first, state directory 0700", async () => {
+  const directory = machine();
+  const daemon = start(directory, "-daemon");
+  await daemon.says("Provisioning");
+  expect(daemon.lines().slice(0, 3)).toEqual([
+    expect.stringMatching(new RegExp(`^INFO Daemon Daemon .*Agent Version:${VERSION}$`)),
+    "INFO Daemon Daemon OS: debian 12",
+    `INFO Daemon Daemon Bun: ${Bun.version}`,
+  ]);
+  expect(fs.statSync(path.join(directory, "var/lib/waagent")).mode & 0o777).toBe(0o700);
+  expect(await daemon.stop()).toBe(0);
+  expect(read(directory, "var/log/waagent.log").split("\n").length).toBeGreaterThan(3);
+});
+
+test("provisioning.md LIFE-04 CLI-24; extensions.md RUN-02: one daemon at a time; the second one says so and exits 0", async () => {
+  const directory = machine({ "/etc/waagent.conf": "Pid.File=/run/own.pid\nLogs.Console=n\n" });
+  const first = start(directory, "-daemon");
+  await first.says("Bun: ");
+  await waitFor(() => fs.existsSync(path.join(directory, "run/own.pid")));
+  expect(read(directory, "run/own.pid")).toBe(String(first.pid));
+  const second = start(directory, "-daemon");
+  expect(await second.ended).toBe(0);
+  expect(second.lines().at(-1)).toStartWith("INFO Daemon Daemon Daemon is already running: ");
+  expect(read(directory, "run/own.pid")).toBe(String(first.pid));
+  expect(await first.stop()).toBe(0);
+  expect(read(directory, "run/own.pid")).toBe(String(first.pid));
+});
+
+test("provisioning.md LIFE-04: the pid of a process that is gone is overwritten", async () => {
+  const directory = machine({ "/var/run/waagent.pid": "4194304" });
+  const daemon = start(directory, "-daemon");
+  await waitFor(() => read(directory, "var/run/waagent.pid") === String(daemon.pid));
+  expect(await daemon.stop()).toBe(0);
+});
+
+test("provisioning.md CLI-04 CLI-24: the configuration file of the command line is the one that counts", async () => {
+  const directory = machine({
+    "/etc/own.conf": "Lib.Dir=/state\nLogs.Console=n\nProvisioning.Agent=disabled\n",
+  });
+  const daemon = start(directory, "-configuration-path:/etc/own.conf", "-daemon");
+  await waitFor(() => fs.existsSync(path.join(directory, "state")));
+  expect(await daemon.stop()).toBe(0);
+  expect(fs.existsSync(path.join(directory, "var/lib/waagent"))).toBe(false);
+});
+
+test("provisioning.md CLI-25 CLI-07; system.md DAEMON-02 DAEMON-16: -run-exthandlers ends when its daemon is gone", async () => {
+  const orphan = start(machine(), "-run-exthandlers");
+  expect(await orphan.ended).toBe(0);
+  expect(orphan.lines().every((line) => /^[A-Z]+ ExtHandler ExtHandler /.test(line))).toBe(true);
+  const wanted = start(machine(), "-run-exthandlers", "-debug");
+  await wanted.says("Goal State Agent");
+  expect(await wanted.stop()).toBe(0);
+});
+
+test("a machine without a single program or a platform keeps the daemon alive and quiet", async () => {
+  const daemon = start(machine(), "-daemon");
+  await daemon.says("Bun: ");
+  await Bun.sleep(1500);
+  expect(daemon.lines().length).toBeLessThan(30);
+  expect(await daemon.stop()).toBe(0);
+});
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 400; attempt += 1) {
+    if (condition()) return;
+    await Bun.sleep(25);
+  }
+  throw new Error("The condition did not come true");
+}
