@@ -85,24 +85,23 @@ export function createHistory(
       .list(folder)
       .reduce((sum, name) => sum + (system.files.lstat(join(folder, name))?.size ?? 0), 0);
 
-  /** Removes the oldest until everything fits, with room for what is about to be written; `keep` always stays. */
-  const purge = (keep: string | undefined, room: { entries: number; bytes: number }): void => {
-    try {
-      const present = entries();
-      const now = system.clock.now();
-      let count = present.length;
-      let bytes = present.reduce((sum, entry) => sum + entry.bytes, 0);
-      for (const entry of present) {
-        const tooMany = count + room.entries > maxEntries || bytes + room.bytes > maxBytes;
-        const tooOld = count > NEWEST_KEPT && now - entry.changedMs > maxAgeMs;
-        if (!tooMany && !tooOld) break;
-        if (entry.name === keep) continue;
-        system.files.remove(join(directory, entry.name));
-        count -= 1;
-        bytes -= entry.bytes;
-      }
-    } catch (error) {
-      complain("prune", error);
+  /**
+   * Removes the oldest until everything fits, with room for what is about to be written; `keep` always stays.
+   * What cannot be bounded is not written: errors go to the caller.
+   */
+  const purge = (keep: string, room: { entries: number; bytes: number }): void => {
+    const present = entries();
+    const now = system.clock.now();
+    let count = present.length;
+    let bytes = present.reduce((sum, entry) => sum + entry.bytes, 0);
+    for (const entry of present) {
+      const tooMany = count + room.entries > maxEntries || bytes + room.bytes > maxBytes;
+      const tooOld = count > NEWEST_KEPT && now - entry.changedMs > maxAgeMs;
+      if (!tooMany && !tooOld) break;
+      if (entry.name === keep) continue;
+      system.files.remove(join(directory, entry.name));
+      count -= 1;
+      bytes -= entry.bytes;
     }
   };
 
@@ -131,8 +130,7 @@ export function createHistory(
           const file = join(folder, safeName(fileName));
           system.files.write(file, content, { mode: 0o600, durable: false });
         } catch (error) {
-          if (!warned)
-            system.log.warning(`Could not save ${fileName} in ${folder}: ${describe(error)}`);
+          if (!warned) complain(`save ${fileName} in`, error);
           warned = true;
         }
       },
