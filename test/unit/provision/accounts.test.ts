@@ -95,7 +95,7 @@ describe("creating an account", () => {
 
   test("provisioning.md DB-06: a name that would be an option never reaches the program", async () => {
     using system = createMachine();
-    expect(createAccount(system, distro, { name: "-rf" }, HOME)).rejects.toThrow(
+    await expect(createAccount(system, distro, { name: "-rf" }, HOME)).rejects.toThrow(
       "not a usable user name",
     );
     expect(system.commands).toEqual([]);
@@ -155,7 +155,9 @@ describe("passwords", () => {
     const daemon = await requireAccount(system, "daemon");
     const before = system.files.readText("/etc/shadow");
     const refused = setPassword(system, distro, daemon, { password, config: configOf() });
-    expect(refused).rejects.toThrow("User daemon is a system user, its password will not be set");
+    await expect(refused).rejects.toThrow(
+      "User daemon is a system user, its password will not be set",
+    );
     await refused.catch(() => {});
     expect(system.files.readText("/etc/shadow")).toBe(before);
     const config = configOf({ "Provisioning.AllowResetSysUser": true });
@@ -197,9 +199,9 @@ describe("passwords", () => {
     using system = createMachine();
     const { account } = await createAccount(system, distro, { name: "alice" }, HOME);
     system.programs.set("chpasswd", () => ({}));
-    expect(setPassword(system, distro, account, { password, config: configOf() })).rejects.toThrow(
-      "/etc/shadow does not have it",
-    );
+    await expect(
+      setPassword(system, distro, account, { password, config: configOf() }),
+    ).rejects.toThrow("/etc/shadow does not have it");
   });
 
   test("provisioning.md USER-13 DB-07: yescrypt and bcrypt come from the system's own library", async () => {
@@ -223,7 +225,7 @@ describe("passwords", () => {
     const bcrypt = await hashPassword(system, new Secret("pw"), { id: "2b", saltLength: 10 });
     expect(bcrypt.reveal()).toMatch(/^\$2b\$12\$[./A-Za-z0-9]{22}h{31}$/);
     for (const id of ["gy", "7", "x"])
-      expect(hashPassword(system, new Secret("pw"), { id, saltLength: 10 })).rejects.toThrow(
+      await expect(hashPassword(system, new Secret("pw"), { id, saltLength: 10 })).rejects.toThrow(
         id === "gy"
           ? 'cannot produce password hashes of the method "gy"'
           : "not a known password method",
@@ -237,7 +239,7 @@ describe("passwords", () => {
     await applyHash(system, distroOf("FreeBSD"), "alice", new Secret("$6$a$b"));
     expect(system.commands).toEqual([["pw", "usermod", "alice", "-H", "0"]]);
     expect(given).toBe("$6$a$b\n");
-    expect(applyHash(system, distroOf("OpenBSD"), "alice", new Secret("x"))).rejects.toThrow(
+    await expect(applyHash(system, distroOf("OpenBSD"), "alice", new Secret("x"))).rejects.toThrow(
       "cannot be set on OpenBSD",
     );
   });
@@ -260,8 +262,8 @@ describe("deleting an account", () => {
 
   test("provisioning.md DB-22: a system user stays", async () => {
     using system = createMachine();
-    expect(deleteAccount(system, distro, await requireAccount(system, "daemon"))).rejects.toThrow(
-      "daemon is a system user, it will not be deleted",
-    );
+    await expect(
+      deleteAccount(system, distro, await requireAccount(system, "daemon")),
+    ).rejects.toThrow("daemon is a system user, it will not be deleted");
   });
 });
