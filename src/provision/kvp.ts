@@ -118,7 +118,8 @@ export function readProvisioningReport(system: Pick<System, "files">): string | 
 }
 
 async function putRecord(system: Machine, key: string, value: string): Promise<void> {
-  if (isFromEarlierBoot(system)) await underLock(system, ["truncate", "-s", "0", KVP_POOL]);
+  if (isFromEarlierBoot(system))
+    await underLock(system, ["truncate", "-s", "0", system.files.realPath(KVP_POOL)]);
   const records = system.files.exists(KVP_POOL) ? parsePool(system.files.read(KVP_POOL)) : [];
   const at = records.findLastIndex((record) => record.key === key);
   if (at < 0 && records.length >= MAX_RECORDS)
@@ -128,7 +129,7 @@ async function putRecord(system: Machine, key: string, value: string): Promise<v
     system.files.append(KVP_POOL, record, { mode: 0o600 });
     return;
   }
-  if (system.exec.find("flock") === undefined || system.exec.find("dd") === undefined) {
+  if (system.exec.find("flock") === undefined) {
     // Without the lock only one single write at the end is safe; readers take the last record of a key.
     system.files.append(KVP_POOL, record);
     return;
@@ -154,7 +155,10 @@ async function underLock(
   argv: readonly string[],
   stdin?: Uint8Array,
 ): Promise<void> {
-  const lock = ["flock", "-w", LOCK_WAIT_S, system.files.realPath(KVP_POOL)];
+  const lock =
+    system.exec.find("flock") === undefined
+      ? []
+      : ["flock", "-w", LOCK_WAIT_S, system.files.realPath(KVP_POOL)];
   await system.exec.run({ argv: [...lock, ...argv], stdin });
 }
 
