@@ -4,13 +4,14 @@ import { compareVersions } from "../base/version.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { CODE, HandlerError } from "./failure.ts";
+import { handlerLog, prepareHandlerLog } from "./handler-log.ts";
 import {
   commandFor,
   readHandlerManifest,
   type HandlerManifest,
   type Operation,
 } from "./handler-manifest.ts";
-import { handlerLog, invoke, type InvokeContext } from "./invoke.ts";
+import { invoke, type InvokeContext } from "./invoke.ts";
 import { openJournal, type Journal } from "./journal.ts";
 import { baseOf, packageOf, statusOf, type HandlerRef } from "./layout.ts";
 import { initialise, obtainPackage } from "./package.ts";
@@ -92,6 +93,7 @@ export async function doWork(
   // The name on disk stays what it is when the platform changes its case (DB-08).
   const target = { name: installed?.name ?? handler.name, version: offer.chosen.version };
   onVersion(target);
+  prepareHandlerLog(system, context.layout, target, extensionOf(work));
   const own = handlerLog(system, context.layout, target, extensionOf(work));
   own.log.info(`Target handler state: ${handler.state} [${goal.id}]`);
   const { journal, isContinued } = openJournal(system, context.layout, {

@@ -12,7 +12,6 @@ import {
   baseOf,
   displayName,
   fullName,
-  logFolderOf,
   ownStateOf,
   type HandlerRef,
   type Layout,
@@ -408,21 +407,4 @@ function bootId(system: Pick<System, "files">): string {
   } catch {
     return ""; // without /proc the start time has to do
   }
-}
-
-/** Logger for everything about one handler: its prefix, and a copy in CommandExecution.log (EXT-85). */
-export function handlerLog(
-  system: System,
-  layout: Layout,
-  handler: HandlerRef,
-  extension?: string,
-): System {
-  const file = join(
-    logFolderOf(layout, handler.name),
-    extension === undefined ? "CommandExecution.log" : `CommandExecution_${extension}.log`,
-  );
-  return {
-    ...system,
-    log: system.log.named({ prefix: `[${fullName(handler, extension)}]`, also: file }),
-  };
 }
