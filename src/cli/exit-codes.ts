@@ -6,6 +6,10 @@
 export const EXIT = {
   ok: 0,
   failure: 1,
+  /** `status`: the agent runs and reports something that failed. */
+  degraded: 2,
+  /** `status`: no agent runs (as in LSB init scripts). */
+  notRunning: 3,
   /** Arguments of an operator command that make no sense (EX_USAGE). */
   usage: 64,
   /** A command this version does not have (EX_SOFTWARE). */

@@ -88,6 +88,36 @@ const manual = defineCommand({
   },
 });
 
+const status = defineCommand({
+  meta: { name: "status", description: "What the agent does now, and what failed" },
+  args: { json: JSON_FLAG },
+  run: async ({ args, data }) => {
+    const { showStatus } = await import("./operator-status.ts");
+    return await showStatus(data as OperatorData, args);
+  },
+});
+
+const explain = defineCommand({
+  meta: { name: "explain", description: "State, last operation and files of one extension" },
+  args: {
+    handler: { type: "positional", required: true, description: "Its name, or a part of it." },
+    json: JSON_FLAG,
+  },
+  run: async ({ args, data }) => {
+    const { explainHandler } = await import("./operator-status.ts");
+    return await explainHandler(data as OperatorData, args);
+  },
+});
+
+const egress = defineCommand({
+  meta: { name: "egress", description: "Whom the agent talks to, why, and the key that stops it" },
+  args: { json: JSON_FLAG },
+  run: async ({ args, data }) => {
+    const { showEgress } = await import("./operator-egress.ts");
+    return await showEgress(data as OperatorData, args);
+  },
+});
+
 /** A name that is taken and not filled yet. */
 function later(name: string, description: string): AnyCommand {
   return defineCommand({
@@ -111,11 +141,11 @@ export const OPERATOR_COMMANDS: Readonly<Record<string, AnyCommand>> = {
       reference: configReference,
     },
   }),
+  status,
+  explain,
+  egress,
   completion,
   manual,
-  status: later("status", "What the agent does now"),
   doctor: later("doctor", "Find what keeps the agent from working"),
-  explain: later("explain", "What an error or state means"),
-  egress: later("egress", "Whom the agent talks to"),
   policy: later("policy", "Judge a policy file"),
 };

@@ -148,12 +148,6 @@ async function dispatch(
   }
 }
 
-/** A command that this version does not have says so, and does nothing. */
-export function notBuilt(command: string): number {
-  writeStderr(`${command} is not part of this version yet\n`);
-  return EXIT.notBuilt;
-}
-
 /** As the file is seen by the agent: relative to the working directory, or a path below a scratch root. */
 export function configurationPath(text: string, root: string | undefined): SystemPath {
   return path.posix.resolve(root === undefined ? workingDirectory() : "/", text) as SystemPath;

@@ -98,6 +98,9 @@ export const FLAGS: readonly { readonly usage: string; readonly doc: string }[] 
 /** The operator commands of the usage text; their own arguments are in `operator.ts`. */
 export const OPERATORS: readonly { readonly usage: string; readonly doc: string }[] = [
   { usage: "config check|show|default|reference", doc: "Judge, explain and print configuration." },
+  { usage: "status [--json]", doc: "What the agent does now, and what failed." },
+  { usage: "explain HANDLER", doc: "State, last operation and files of one extension." },
+  { usage: "egress", doc: "Whom the agent talks to, why, and the key that stops it." },
   { usage: "completion bash|zsh|fish", doc: "Print completions for a shell." },
   { usage: "manual", doc: "Print the manual page." },
 ];
