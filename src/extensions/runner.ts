@@ -9,7 +9,7 @@ import { CODE } from "./failure.ts";
 import { refreshHandlerEnvironments } from "./handler-environment.ts";
 import { NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-work.ts";
 import { NO_ISOLATION, type Isolation } from "./invoke.ts";
-import { displayName, layoutOf, type HandlerRef } from "./layout.ts";
+import { displayName, layoutOf, type HandlerRef, type Layout } from "./layout.ts";
 import type { PackageSource } from "./package-source.ts";
 import { plan } from "./plan.ts";
 import { isSignatureRequired, readPolicy, type PolicyState } from "./policy.ts";
@@ -43,7 +43,7 @@ export interface RunnerOptions {
  *     const handlers = runner.reports(goal.extensions);
  */
 export interface ExtensionsRunner {
-  /** Once at every start of the agent: state of old agents, environment files (EXT-53), trust anchor (SIG-04). */
+  /** Once at every start: state of old agents, environment files (EXT-53), trust anchor (SIG-04). Never throws. */
   prepare(): void;
   /**
    * Brings the machine to the goal. undefined when nothing was processed because the goal is on hold (EXT-15).
@@ -166,9 +166,20 @@ export function createExtensionsRunner(
 
   return {
     prepare: () => {
-      migrateOldState(system, layout);
-      refreshHandlerEnvironments(system, layout);
-      writeTrustAnchor(system, layout);
+      const steps: readonly [string, () => void][] = [
+        ["make the state directory", () => makeStateDirectory(system, layout)],
+        ["migrate state of an old agent", () => migrateOldState(system, layout)],
+        ["refresh the environment files", () => refreshHandlerEnvironments(system, layout)],
+        ["write the trust anchor", () => void writeTrustAnchor(system, layout)],
+      ];
+      for (const [what, step] of steps) {
+        try {
+          step();
+        } catch (error) {
+          // A full disk at start is no reason not to run: each of these is tried again at the next start.
+          log.error(`Could not ${what}: ${describe(error)}`);
+        }
+      }
     },
 
     process: async (goal, signal) => {
@@ -221,4 +232,8 @@ function reportSigned(system: Pick<System, "emit">, handler: HandlerGoal): void 
     version: handler.version,
     log: false,
   });
+}
+
+function makeStateDirectory(system: Pick<System, "files">, layout: Layout): void {
+  system.files.makeDirectory(layout.lib, { mode: 0o700, keepMode: true });
 }
