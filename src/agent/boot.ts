@@ -5,6 +5,7 @@ import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { provisionMachine } from "./provisioning.ts";
 import { forgetConnection, type Connection } from "./connection.ts";
+import type { OperatorView } from "./operator-view.ts";
 import { profileOf } from "./profile.ts";
 import type { AgentContext } from "./context.ts";
 import { libDirectory } from "./settings.ts";
@@ -50,7 +51,7 @@ export async function boot(
 export function bootSteps(
   system: System,
   context: AgentContext,
-  connection: Connection,
+  { connection, view }: { readonly connection: Connection; readonly view: OperatorView },
 ): readonly BootStep[] {
   const { config } = context;
   return [
@@ -70,13 +71,17 @@ export function bootSteps(
       wanted: profileOf(config).keepsMachine,
       run: async () => {
         const disk = await activateResourceDisk(system, config);
+        view.component("resource disk", disk.state, "reason" in disk ? disk.reason : undefined);
         if (disk.state === "mounted") await activateSwap(system, config, disk.mountPoint);
       },
     },
     {
       name: "Provisioning",
       wanted: profileOf(config).provisions,
-      run: (signal) => provisionMachine(system, context, connection, signal),
+      run: async (signal) => {
+        const outcome = await provisionMachine(system, context, connection, signal);
+        view.component("provisioning", outcome.status, outcome.failure);
+      },
     },
   ];
 }

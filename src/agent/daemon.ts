@@ -10,6 +10,7 @@ import { createConnection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { claimHandlerPidFile, runningDaemon, writePidFile } from "./instance.ts";
 import { profileOf } from "./profile.ts";
+import { createOperatorView } from "./operator-view.ts";
 import { isOrphan } from "./orphan.ts";
 import { serve } from "./serve.ts";
 import { libDirectory } from "./settings.ts";
@@ -79,9 +80,10 @@ async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
     });
   }
   const connection = createConnection(system, context);
+  const view = createOperatorView(system, context.version);
   try {
     if (isDaemon) {
-      await boot(system, bootSteps(system, context, connection), stop.signal);
+      await boot(system, bootSteps(system, context, { connection, view }), stop.signal);
       if (isDisabled(system, context)) await aborted(stop.signal);
       system.log.stopConsole();
     }
@@ -90,7 +92,7 @@ async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
       await aborted(stop.signal);
     }
     const older = claimHandlerPidFile(system, config, pid());
-    await serve(system, context, { connection, spool, older, stop });
+    await serve(system, context, { connection, spool, view, older, stop });
     return 0;
   } catch (error) {
     if (stop.signal.aborted && (isAgentError(error, "cancelled") || error === stop.signal.reason))

@@ -21,8 +21,9 @@ export interface ExtensionsTask {
 export interface ExtensionsTaskOptions {
   /** Before the first pass (cloud-init, older agents). */
   readonly ready: (signal: AbortSignal) => Promise<void>;
+  readonly onStarted: (goal: ExtensionsGoalState) => void;
   /** After each pass: the next status report should not wait for its period. */
-  readonly onProcessed: () => void;
+  readonly onProcessed: (goal: ExtensionsGoalState, aggregate: AggregateStatus | undefined) => void;
 }
 
 export function createExtensionsTask(
@@ -68,15 +69,17 @@ export function createExtensionsTask(
         }
         if (first) await options.ready(signal);
         first = false;
-        current = pending;
+        const goal = pending;
+        current = goal;
         pending = undefined;
+        options.onStarted(goal);
         try {
           // A goal that is on hold leaves the last outcome as it is (EXT-15).
-          aggregate = (await runner.process(current, signal)) ?? aggregate;
+          aggregate = (await runner.process(goal, signal)) ?? aggregate;
         } finally {
           current = undefined;
         }
-        options.onProcessed();
+        options.onProcessed(goal, aggregate);
       }
     },
   };

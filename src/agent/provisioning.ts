@@ -11,6 +11,7 @@ import { setDhcpHostName } from "../machine/hostname-dhcp.ts";
 import { primaryInterface } from "../machine/network.ts";
 import { readRoutes } from "../machine/routes.ts";
 import type { ProvisioningPlatform } from "../provision/platform.ts";
+import type { ProvisionOutcome } from "../provision/outcome.ts";
 import { provision } from "../provision/provision.ts";
 import { join } from "../system/root.ts";
 import { withCancelledWaits } from "../system/cancelled-waits.ts";
@@ -31,15 +32,16 @@ export async function provisionMachine(
   context: AgentContext,
   connection: Connection,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ProvisionOutcome> {
   const { config, distro, version } = context;
-  const { unreported } = await provision(withCancelledWaits(system, signal), config, {
+  const outcome = await provision(withCancelledWaits(system, signal), config, {
     distro,
     platform: createProvisioningPlatform(system, connection, signal),
     agent: `${AGENT_NAME}/${version}`,
     publishHostName: async (name) => publishHostName(system, context, name),
   });
-  if (unreported !== undefined) void repeat(system, unreported, signal);
+  if (outcome.unreported !== undefined) void repeat(system, outcome.unreported, signal);
+  return outcome;
 }
 
 function createProvisioningPlatform(

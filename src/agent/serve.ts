@@ -18,6 +18,7 @@ import { hostName } from "./facts.ts";
 import { createGoalPoll } from "./goal-poll.ts";
 import { extensionLogDirectory, libDirectory, seconds } from "./settings.ts";
 import { environment, parentPid } from "../system/process.ts";
+import type { OperatorView } from "./operator-view.ts";
 import type { OlderAgent } from "./instance.ts";
 import { isOrphan } from "./orphan.ts";
 import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
@@ -28,6 +29,7 @@ import { startTasks, type Task, type TaskGroup } from "./tasks.ts";
 export interface ServeOptions {
   readonly connection: Connection;
   readonly spool: EventSpool;
+  readonly view: OperatorView;
   /** Agents of an earlier start that still live. */
   readonly older: readonly OlderAgent[];
   /** Aborted by a signal, or by the agent itself when there is nothing left to serve. */
@@ -107,11 +109,13 @@ function goalTasks(
   const { config, distro } = context;
   let group: TaskGroup | undefined;
   const verify = (): boolean => session.goals.current()?.extensions.source === "FastTrack";
+  const { view } = options;
   const runner = createExtensionsRunner(system, withProfile(config), {
     source: createPackageSource(session.storage, options.connection.history, verify),
     wireServerAddress: session.endpoint,
     environment: environment(),
     onProgress: () => group?.wakeTask("ReportStatus"),
+    onCommand: view.command,
   });
   runner.prepare();
   const poll = createGoalPoll(system, session.goals);
@@ -131,7 +135,9 @@ function goalTasks(
       await waitForOlderAgents(system, options.older, abort);
       await waitForCloudInit(system, context, abort);
     },
-    onProcessed: () => {
+    onStarted: (goal) => view.goal(goal, "processing"),
+    onProcessed: (goal, aggregate) => {
+      view.goal(goal, "done", aggregate);
       group?.wakeTask("ReportStatus");
       void options.connection.history.archive();
     },
@@ -181,11 +187,14 @@ function goalTasks(
         const goal = session.goals.current();
         if (goal === undefined) return;
         const reported = extensions.reported() ?? goal.extensions;
-        await status.report(goal, runner.reports(reported), {
+        const handlers = runner.reports(reported);
+        view.handlers(handlers);
+        const { failure } = await status.report(goal, handlers, {
           aggregate: extensions.aggregate(),
           busy: extensions.isBusy(),
           signal: abort,
         });
+        view.component("status upload", failure === undefined ? "ok" : "failed", failure);
       },
     },
     {

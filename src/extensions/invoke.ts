@@ -18,8 +18,24 @@ import {
 } from "./layout.ts";
 import { MAX_STREAM_BYTES, outputFiles, readOutput } from "./output.ts";
 
+/** A command of a handler has begun or ended, for whoever watches (`extensions.md` DB-26). */
+export interface CommandEvent {
+  readonly handler: HandlerRef;
+  readonly extension: string | undefined;
+  readonly operation: Operation;
+  /** Absent when it has only begun. */
+  readonly ended?: {
+    /** undefined when there is none, after a time-out or when it could not be started. */
+    readonly exitCode: number | undefined;
+    readonly durationMs: number;
+    /** Why it failed. */
+    readonly failure: string | undefined;
+  };
+}
+
 /** What all commands of all handlers have in common. */
 export interface InvokeContext {
+  readonly onCommand?: ((event: CommandEvent) => void) | undefined;
   readonly layout: Layout;
   readonly wireServerAddress: string;
   /** The agent's own environment; only what is harmless is handed on (`extensions.md` DB-32). */
@@ -101,10 +117,21 @@ export async function invoke(
   const row = OPERATIONS[operation];
   const line = commandLine(system, context.layout, invocation);
   const began = system.clock.monotonic();
+  const tell = (ended?: Omit<NonNullable<CommandEvent["ended"]>, "durationMs">): void =>
+    context.onCommand?.({
+      handler,
+      extension,
+      operation,
+      ...(ended === undefined
+        ? {}
+        : { ended: { ...ended, durationMs: Math.round(system.clock.monotonic() - began) } }),
+    });
+  tell();
   try {
     const run = await runOnce(system, context, invocation, line);
     const output = readOutput(system, run.stdout, run.stderr);
     judge(system, context, invocation, line, run.outcome, output);
+    tell({ exitCode: run.outcome.code, failure: undefined });
     const message = `Command: ${line}\n${output}`;
     system.log.info(message);
     system.emit({
@@ -117,6 +144,7 @@ export async function invoke(
     });
   } catch (error) {
     if (!(error instanceof HandlerError)) throw error;
+    tell({ exitCode: error.status, failure: describe(error) });
     system.emit({
       operation: row.event,
       success: false,

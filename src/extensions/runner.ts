@@ -8,7 +8,7 @@ import { migrateOldState, removeVanished } from "./cleanup.ts";
 import { CODE } from "./failure.ts";
 import { refreshHandlerEnvironments } from "./handler-environment.ts";
 import { NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-work.ts";
-import { NO_ISOLATION, type Isolation } from "./invoke.ts";
+import { NO_ISOLATION, type CommandEvent, type Isolation } from "./invoke.ts";
 import { displayName, layoutOf, type HandlerRef, type Layout } from "./layout.ts";
 import type { PackageSource } from "./package-source.ts";
 import { plan } from "./plan.ts";
@@ -32,6 +32,8 @@ export interface RunnerOptions {
   readonly limits?: ResourceControl;
   /** A handler began or ended something: its report is worth sending before the next period. */
   readonly onProgress?: () => void;
+  /** Every command, when it begins and when it has ended. */
+  readonly onCommand?: (event: CommandEvent) => void;
 }
 
 /**
@@ -71,6 +73,7 @@ export function createExtensionsRunner(
     source: options.source,
     wireServerAddress: options.wireServerAddress,
     environment: options.environment,
+    onCommand: options.onCommand,
     supportedFeatures: EXTENSION_FEATURES,
     isolation: options.isolation ?? NO_ISOLATION,
     limits: options.limits ?? NO_LIMITS,
