@@ -120,14 +120,16 @@ export function createHistory(
             system.log.verbose(`${fileName} is too large for the history (${bytes} bytes)`);
             return;
           }
-          purge(name, { entries: created ? 0 : 1, bytes });
+          const file = join(folder, safeName(fileName));
+          // The status of the same goal state comes every few seconds and hardly ever grows.
+          const growth = bytes - (created ? (system.files.stat(file)?.size ?? 0) : 0);
+          if (!created || growth > 0) purge(name, { entries: created ? 0 : 1, bytes: growth });
           if (!created) {
             if (!system.files.exists(directory))
               system.files.makeDirectory(directory, { mode: 0o700 });
             system.files.makeDirectory(folder, { mode: 0o700 });
             created = true;
           }
-          const file = join(folder, safeName(fileName));
           system.files.write(file, content, { mode: 0o600, durable: false });
         } catch (error) {
           if (!warned) complain(`save ${fileName} in`, error);
