@@ -19,6 +19,7 @@ export function createPackageSource(
         what,
         verify: verify(),
         signal,
+        check: (answer) => void parseManifest(answer, what),
       });
       history.current()?.save(`${handler.name}.manifest.xml`, text);
       return { packages: parseManifest(text, what), manifestUri: uri };

@@ -102,7 +102,7 @@ export function createCertificateStore(
         } catch (error) {
           if (isAgentError(error, "cancelled")) throw error;
           failures.push(`${cipher}: ${describe(error)}`);
-          if (!isAgentError(error, "crypt")) break; // another cipher would not help
+          // The second request also helps against an answer that was damaged on the way.
           warn("GoalState", `Could not decrypt the certificates (${cipher}): ${describe(error)}`);
         }
       }

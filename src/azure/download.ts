@@ -21,10 +21,13 @@ import type { WireClient } from "./wire-client.ts";
  *     await storage.downloadPackage(uris, zip, { what, verify, manifestUri: uri, accept: (file) => unpack(file) });
  */
 export interface Storage {
-  /** The first manifest that can be had. Errors: AgentError "protocol" naming `what` (MAN-03). */
+  /**
+   * The first manifest that can be had and that `check` does not refuse by throwing: a sign-in page of a proxy is
+   * answered with 200 too, and the other channel or URI may have the real one. Errors: AgentError "protocol" naming `what` (MAN-03).
+   */
   fetchManifest(
     uris: readonly string[],
-    options: FetchOptions,
+    options: FetchOptions & { readonly check?: (text: string) => void },
   ): Promise<{ readonly text: string; readonly uri: string }>;
   /** The artifacts profile with the on-hold flag (ECFG-10). Errors: AgentError "http". */
   fetchProfile(uri: string, signal?: AbortSignal): Promise<string>;
@@ -60,6 +63,8 @@ export interface DownloadOptions extends FetchOptions {
 }
 
 const BUDGET_MS = 5 * 60_000;
+/** HTTP-04: each read of a package may take this long, so a server that fell silent does not eat the budget. */
+const PACKAGE_STALL_MS = 10_000;
 const MAX_TEXT_BYTES = 16 * 1024 * 1024;
 /** Larger than any package there is; the disk is checked by whoever unpacks. */
 const MAX_PACKAGE_BYTES = 4 * 1024 * 1024 * 1024;
@@ -161,14 +166,20 @@ export function createStorage(
     throw error;
   };
 
-  const fetchText = (uri: string, options: Omit<FetchOptions, "what">): Promise<string> =>
+  const fetchText = (
+    uri: string,
+    options: Omit<FetchOptions, "what"> & { readonly check?: (text: string) => void },
+  ): Promise<string> =>
     withChannels(async (channel) => {
-      const { verify, signal } = options;
+      const { verify, signal, check } = options;
       const send = (request: HttpRequest, retry: RetryOptions): Promise<string> =>
-        requestWithRetry(system, { ...request, maxBodyBytes: MAX_TEXT_BYTES }, retry).then(
-          (response) => response.text(),
-          countFailure,
-        );
+        requestWithRetry(system, { ...request, maxBodyBytes: MAX_TEXT_BYTES }, retry)
+          .then((response) => {
+            const text = response.text();
+            check?.(text);
+            return text;
+          })
+          .catch(countFailure);
       if (channel === "direct")
         return send({ method: "GET", url: uri, proxy: "allowed", signal }, shared);
       return throughHost(
@@ -181,7 +192,11 @@ export function createStorage(
   const download = (uri: string, file: SystemPath, options: DownloadOptions): Promise<number> =>
     withChannels(async (channel) => {
       const { verify, manifestUri, signal } = options;
-      const limits = { maxBodyBytes: MAX_PACKAGE_BYTES, deadlineMs: BUDGET_MS };
+      const limits = {
+        maxBodyBytes: MAX_PACKAGE_BYTES,
+        deadlineMs: BUDGET_MS,
+        stallMs: PACKAGE_STALL_MS,
+      };
       const send = (request: HttpRequest): Promise<number> =>
         downloadWithRetry(system, { ...request, ...limits }, file, {
           ...shared,

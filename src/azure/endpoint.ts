@@ -75,7 +75,9 @@ export async function detectEndpoint<Session>(
       }
       return session;
     } catch (error) {
-      if (!isAgentError(error, "protocol", "protocol-not-found", "gone", "dhcp")) throw error;
+      // "bad-input": a document cut or replaced on the way; the next try gets the right one.
+      if (!isAgentError(error, "protocol", "protocol-not-found", "gone", "dhcp", "bad-input"))
+        throw error;
       failure = error;
       system.files.remove(join(libDir, ENDPOINT_FILE));
       system.log.info(

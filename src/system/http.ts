@@ -14,6 +14,11 @@ export interface HttpRequest {
   readonly proxy: "never" | "allowed";
   /** Limit for everything, connect to last byte. Default 10 s. */
   readonly deadlineMs?: number;
+  /**
+   * Limit for each wait on the network: for the answer, then for the next bytes (`wire-protocol.md` HTTP-04). Makes
+   * sense where the whole may take long. Default: only `deadlineMs` counts.
+   */
+  readonly stallMs?: number;
   /** A larger response body is an error. Default 8 MiB. */
   readonly maxBodyBytes?: number;
   readonly signal?: AbortSignal | undefined;
@@ -65,16 +70,32 @@ const DEFAULT_MAX_BODY = 8 * 1024 * 1024;
 export function createHttp(options: HttpOptions): Http {
   const send = async (
     request: HttpRequest,
-  ): Promise<{ response: Response; done: () => void; fail: (error: unknown) => AgentError }> => {
+  ): Promise<{
+    response: Response;
+    /** Bytes came: the next wait begins. */
+    progress: () => void;
+    done: () => void;
+    fail: (error: unknown) => AgentError;
+  }> => {
     const target = parseUrl(request);
     const label = `${request.method} ${withoutQuery(request.url)}`;
     const deadline = AbortSignal.timeout(request.deadlineMs ?? DEFAULT_DEADLINE_MS);
-    const signal =
-      request.signal === undefined ? deadline : AbortSignal.any([deadline, request.signal]);
+    const stall = stallTimer(request.stallMs);
+    const signal = AbortSignal.any([
+      deadline,
+      stall.signal,
+      ...(request.signal === undefined ? [] : [request.signal]),
+    ]);
     const fail = (error: unknown): AgentError => {
       if (error instanceof AgentError) return error;
       if (request.signal?.aborted === true)
         return new AgentError("cancelled", `${label} was cancelled`);
+      if (stall.signal.aborted) {
+        const seconds = (request.stallMs ?? 0) / 1000;
+        return new AgentError("http", `${label} timed out: nothing came for ${seconds} s`, {
+          errno: "ETIMEDOUT",
+        });
+      }
       if (deadline.aborted) {
         const seconds = (request.deadlineMs ?? DEFAULT_DEADLINE_MS) / 1000;
         return new AgentError("http", `${label} timed out after ${seconds} s`, {
@@ -108,18 +129,22 @@ export function createHttp(options: HttpOptions): Http {
           ? {}
           : { tls: { ca: [...options.certificateAuthorities] } }),
       } as unknown as BunFetchRequestInit);
-      return { response, done: () => undefined, fail };
+      stall.restart();
+      return { response, progress: stall.restart, done: stall.stop, fail };
     } catch (error) {
+      stall.stop();
       throw fail(error);
     }
   };
 
   const request = async (input: HttpRequest): Promise<HttpResponse> => {
-    const { response, fail } = await send(input);
+    const { response, progress, done, fail } = await send(input);
     try {
-      return toResponse(response, await boundedBody(response, input));
+      return toResponse(response, await boundedBody(response, input, progress));
     } catch (error) {
       throw fail(error);
+    } finally {
+      done();
     }
   };
 
@@ -127,11 +152,11 @@ export function createHttp(options: HttpOptions): Http {
     input: HttpRequest,
     file: SystemPath,
   ): Promise<HttpResponse & { bytes: number }> => {
-    const { response, fail } = await send(input);
+    const { response, progress, done, fail } = await send(input);
     if (response.status !== 200) {
-      const body = await boundedBody(response, { ...input, maxBodyBytes: 64 * 1024 }).catch(
-        () => new Uint8Array(),
-      );
+      const limited = { ...input, maxBodyBytes: 64 * 1024 };
+      const body = await boundedBody(response, limited, progress).catch(() => new Uint8Array());
+      done();
       return { ...toResponse(response, body.subarray(0, 1024)), bytes: 0 };
     }
     const realPath = options.root.real(file);
@@ -141,6 +166,7 @@ export function createHttp(options: HttpOptions): Http {
       descriptor = fs.openSync(realPath, "wx", 0o600);
       let bytes = 0;
       for await (const chunk of bodyChunks(response)) {
+        progress();
         bytes += chunk.length;
         checkSize(bytes, input);
         fs.writeSync(descriptor, chunk);
@@ -154,11 +180,29 @@ export function createHttp(options: HttpOptions): Http {
         ? new AgentError("io", `Could not write ${file}: ${describe(error)}`, { cause: error })
         : fail(error);
     } finally {
+      done();
       if (descriptor !== undefined) fs.closeSync(descriptor);
     }
   };
 
   return { request, download };
+}
+
+/** Aborts when it is not restarted in time; without a limit it never does. */
+function stallTimer(limitMs: number | undefined): {
+  readonly signal: AbortSignal;
+  restart(): void;
+  stop(): void;
+} {
+  const controller = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const stop = (): void => clearTimeout(timer);
+  const restart = (): void => {
+    stop();
+    if (limitMs !== undefined) timer = setTimeout(() => controller.abort(), limitMs);
+  };
+  restart();
+  return { signal: controller.signal, restart, stop };
 }
 
 function parseUrl(request: HttpRequest): URL {
@@ -204,10 +248,15 @@ async function* bodyChunks(response: Response): AsyncGenerator<Uint8Array> {
   for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) yield chunk;
 }
 
-async function boundedBody(response: Response, request: HttpRequest): Promise<Uint8Array> {
+async function boundedBody(
+  response: Response,
+  request: HttpRequest,
+  progress: () => void,
+): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of bodyChunks(response)) {
+    progress();
     size += chunk.length;
     checkSize(size, request);
     chunks.push(chunk);

@@ -83,6 +83,19 @@ test("wire-protocol.md DL-02 HTTP-06 extensions.md EXT-43: 400 is tried again fo
   expect(tries()).toBe(1);
 });
 
+test("wire-protocol.md DL-02 DL-03: an answer that is no manifest counts as a failed channel", async () => {
+  using system = createMachine();
+  const { platform, storage } = start(system);
+  platform.answers.set(A, { body: "<html>sign in</html>" });
+  platform.answers.set(URLS.artifact, { body: "manifest" });
+  const check = (text: string): void => {
+    if (text !== "manifest") throw new AgentError("bad-input", "this is no manifest");
+  };
+  const { text } = await storage.fetchManifest([A], { what, verify: false, check });
+  expect(text).toBe("manifest");
+  expect(storage.defaultChannel()).toBe("host");
+});
+
 test("wire-protocol.md DL-03: both failed means an error with both reasons, no secret in it, and the default unchanged", async () => {
   using system = createMachine();
   const { platform, storage } = start(system);

@@ -155,6 +155,21 @@ test("wire-protocol.md DHCP-04 DHCP-15: a failed exchange is tried again, anythi
   await expect(ended).rejects.toBe(full);
 });
 
+test("wire-protocol.md DHCP-04: a document that was damaged on the way is asked for again", async () => {
+  using system = createMachine();
+  let tries = 0;
+  const session = await detectEndpoint(system, LIB, {
+    discovery: "static",
+    connect: () => {
+      tries += 1;
+      if (tries === 1) throw new AgentError("bad-input", "ExtensionsConfig has a DOCTYPE");
+      return Promise.resolve("session");
+    },
+  });
+  expect(session).toBe("session");
+  expect(tries).toBe(2);
+});
+
 test("addresses: dotted quads only, and a peer is no loopback, multicast or nothing", () => {
   expect(parseIpv4("168.63.129.16")).toEqual([168, 63, 129, 16]);
   for (const text of ["", "1.2.3", "1.2.3.256", "1.2.3.4.5", " 1.2.3.4", "a.b.c.d"])

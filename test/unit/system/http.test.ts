@@ -43,6 +43,27 @@ async function rawServer(
 }
 
 describe("http", () => {
+  test("wire-protocol.md HTTP-04: silence ends a download that may take long, and bytes that keep coming do not", async () => {
+    const silent = await rawServer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "hang");
+    const request = { method: "GET", proxy: "never", deadlineMs: 5000, stallMs: 100 } as const;
+    const failed = http.download({ ...request, url: silent.url }, "/silent");
+    await expect(failed).rejects.toThrow("nothing came for 0.1 s");
+    silent.stop();
+    const server = net.createServer((socket) => {
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+      let sent = 0;
+      const timer = setInterval(() => {
+        socket.write(String(sent));
+        sent += 1;
+        if (sent === 5) clearInterval(timer);
+      }, 40);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
+    expect((await http.download({ ...request, url }, "/slow")).bytes).toBe(5);
+    server.close();
+  });
+
   test("wire-protocol.md HTTP-01 HTTP-02 HTTP-03: own connection, agent's name, identity encoding", async () => {
     const server = await rawServer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     const response = await http.request({
