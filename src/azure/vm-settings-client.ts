@@ -75,8 +75,9 @@ export function createVmSettingsClient(
   let hostPluginVersion = "";
   let rejectedEtag: string | undefined;
 
+  /** Every request, the repeated one too, has an id of its own (VMS-01). */
   const ask = async (
-    correlationId: string,
+    newCorrelationId: () => string,
     force: boolean,
     signal: AbortSignal | undefined,
   ): Promise<HttpResponse> => {
@@ -86,7 +87,7 @@ export function createVmSettingsClient(
         url: `${hostPlugin.url}/vmSettings`,
         headers: {
           ...(await hostPlugin.headers(signal)),
-          "x-ms-client-correlationid": correlationId,
+          "x-ms-client-correlationid": newCorrelationId(),
           ...(last === undefined || force ? {} : { "if-none-match": last.etag }),
         },
         proxy: "never",
@@ -196,7 +197,8 @@ export function createVmSettingsClient(
     if (!options.enabled) return NONE;
     statistics.summarizeWhenDue();
     if (unsupportedUntil !== undefined && system.clock.monotonic() < unsupportedUntil) return NONE;
-    const correlationId = randomUUID();
+    let correlationId = "";
+    const newCorrelationId = (): string => (correlationId = randomUUID());
     const fail = (
       category: Parameters<typeof statistics.error>[0],
       detail: string,
@@ -213,7 +215,7 @@ export function createVmSettingsClient(
     statistics.request();
     let response: HttpResponse;
     try {
-      response = await ask(correlationId, force, signal);
+      response = await ask(newCorrelationId, force, signal);
     } catch (error) {
       if (isAgentError(error, "cancelled")) throw error;
       if (isAgentError(error, "http") && wire.errors !== undefined) wire.errors.hostplugin += 1;

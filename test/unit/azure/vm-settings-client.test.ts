@@ -163,7 +163,7 @@ test("wire-protocol.md VMS-12 VMS-13: at most three error events an hour, and an
   expect(system.lines.some((line) => line.includes("last hour"))).toBe(false);
 });
 
-test("wire-protocol.md VMS-05: 410 brings fresh ids and one more try", async () => {
+test("wire-protocol.md VMS-01 VMS-05: 410 brings fresh ids, a new correlation id and one more try", async () => {
   using system = createMachine();
   const { client, platform, answer } = start(system);
   let calls = 0;
@@ -177,6 +177,11 @@ test("wire-protocol.md VMS-05: 410 brings fresh ids and one more try", async () 
     URLS.goalState,
     URLS.vmSettings,
   ]);
+  const [first, second] = vmRequests(system).map(
+    (one) => one.headers?.["x-ms-client-correlationid"],
+  );
+  expect(first).toMatch(/^[0-9a-f-]{36}$/);
+  expect(second).not.toBe(first);
   answer({ status: 410 });
   expect((await failure(client)).code).toBe("protocol");
 });
