@@ -4,7 +4,7 @@ import type { Config } from "../config/table.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { detectCloudInit } from "./cloud-init.ts";
-import { failedToProvision, failureText } from "./failure.ts";
+import { failedToProvision, failureText, isCancelled } from "./failure.ts";
 import { finish } from "./finish.ts";
 import { discardWaitingHostKeys } from "./host-keys.ts";
 import { emptyJournal, readJournal, writeJournal, type Journal } from "./journal.ts";
@@ -44,6 +44,7 @@ export async function provisionFromMedium(
       durationMs: system.clock.monotonic() - started,
     });
   } catch (error) {
+    if (isCancelled(error)) throw error;
     const failure = failureText(failedToProvision(error), secrets);
     system.log.error(`Provisioning failed: ${failure}`);
     const tell = async (): Promise<boolean> => {
@@ -96,17 +97,18 @@ async function run(
   if (journal.done.length > 0)
     system.log.info(`Going on with an interrupted provisioning after: ${journal.done.at(-1)}`);
 
-  const { document, device } = await readDocument(system, config, isDone("password"));
-  if (document.password !== undefined) options.secrets.push(document.password);
-  for (const warning of document.warnings) system.log.warning(warning);
-  afterStep("read-document");
-
+  // Begun now, because RSA takes as long as all the rest, and the platform has to be looked for in any case.
   const regenerate = config["Provisioning.RegenerateSshHostKeyPair"] && !isDone("host-keys");
-  // Begun now, because RSA takes as long as all the rest; whoever needs them waits for them.
   const hostKeys = regenerate ? makeHostKeys(system, config) : undefined;
   hostKeys?.catch(() => {});
+  const detecting = options.detect();
+  detecting.catch(() => {});
   try {
-    await options.detect();
+    const { document, device } = await readDocument(system, config, isDone("password"));
+    if (document.password !== undefined) options.secrets.push(document.password);
+    for (const warning of document.warnings) system.log.warning(warning);
+    afterStep("read-document");
+    await detecting;
     afterStep("detect");
     await tellStarting(system, options.reporter);
     afterStep("report-starting");
@@ -130,12 +132,12 @@ async function run(
       afterStep(step.name);
       record({ done: [...journal.done, step.name] });
     }
+    return document;
   } catch (error) {
-    await hostKeys?.catch(() => {});
+    await Promise.allSettled([hostKeys, detecting]);
     discardWaitingHostKeys(system, config);
     throw error;
   }
-  return document;
 }
 
 /** The DVD, or once the password is set the copy without it: by then the DVD may have been handed back. */

@@ -1,8 +1,8 @@
-import { AgentError, describe, isAgentError } from "../base/error.ts";
+import { AgentError, describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { System } from "../system/system.ts";
 import { detectCloudInit, readCloudInitResult } from "./cloud-init.ts";
-import { failedToProvision, failureText } from "./failure.ts";
+import { failedToProvision, failureText, isCancelled } from "./failure.ts";
 import { finish } from "./finish.ts";
 import { applyGuestAgentWish } from "./guest-agent.ts";
 import { primaryFingerprint, primaryPublicKey } from "./host-keys.ts";
@@ -57,7 +57,7 @@ export async function provisionWithCloudInit(
       durationMs: system.clock.monotonic() - started,
     });
   } catch (error) {
-    if (isAgentError(error, "cancelled")) throw error;
+    if (isCancelled(error)) throw error;
     const failure = failureText(failedToProvision(error), []);
     system.log.error(`Provisioning with cloud-init failed: ${failure}`);
     const tell = async (): Promise<boolean> => {

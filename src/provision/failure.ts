@@ -1,4 +1,4 @@
-import { AgentError, describe, type ErrorCode } from "../base/error.ts";
+import { AgentError, describe, isAgentError, type ErrorCode } from "../base/error.ts";
 import type { Secret } from "../base/secret.ts";
 
 /** The bracketed class that tools look for in a provisioning error (`provisioning.md` §10). */
@@ -30,6 +30,16 @@ export function failedToProvision(error: unknown): AgentError {
   )
     return error;
   return new AgentError("provision", "Failed to provision", { cause: error });
+}
+
+/** The agent is being ended: nothing failed, and nothing is told; the next start goes on. */
+export function isCancelled(error: unknown): boolean {
+  let current = error;
+  for (let depth = 0; depth < 8 && current instanceof Error; depth += 1) {
+    if (isAgentError(current, "cancelled")) return true;
+    current = current.cause;
+  }
+  return false;
 }
 
 function nested(error: unknown): string {

@@ -6,6 +6,7 @@ import { provisionFromMedium } from "./agent-provisioner.ts";
 import { forgetFormerVm } from "./changed-vm.ts";
 import { chooseProvisioner } from "./choose.ts";
 import { provisionWithCloudInit } from "./cloud-init-provisioner.ts";
+import { isCancelled } from "./failure.ts";
 import { finish } from "./finish.ts";
 import { journalPath, readJournal } from "./journal.ts";
 import { readCopy } from "./media.ts";
@@ -100,6 +101,7 @@ async function finishInterrupted(
   try {
     return await attempt();
   } catch (error) {
+    if (isCancelled(error)) throw error;
     system.log.error(`The platform cannot be told: ${describe(error)}`);
     return { ...ALREADY, unreported: async () => (await attempt()).unreported === undefined };
   }
@@ -113,6 +115,7 @@ async function reportReadyOnly(
     try {
       await reporter.platform.detect();
     } catch (error) {
+      if (isCancelled(error)) throw error;
       system.log.error(`The platform cannot be told: ${describe(error)}`);
       return false;
     }

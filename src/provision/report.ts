@@ -1,5 +1,6 @@
 import { describe } from "../base/error.ts";
 import type { System } from "../system/system.ts";
+import { isCancelled } from "./failure.ts";
 import { writeProvisioningReport } from "./kvp.ts";
 import type { ProvisioningPlatform } from "./platform.ts";
 
@@ -48,6 +49,7 @@ async function attempt(system: Machine, action: () => Promise<boolean>): Promise
   try {
     return await action();
   } catch (error) {
+    if (isCancelled(error)) throw error;
     const message = `Failed to report provisioning status: ${describe(error)}`;
     system.log.error(message);
     system.emit({

@@ -13,6 +13,7 @@ import {
   primaryFingerprint,
   swapHostKeys,
 } from "./host-keys.ts";
+import { isCancelled } from "./failure.ts";
 import type { Journal } from "./journal.ts";
 import { ejectMedium } from "./media.ts";
 import type { OvfEnvironment } from "./ovf.ts";
@@ -55,6 +56,7 @@ export const STEPS: readonly Step[] = [
       try {
         await publishHostName(document.hostName);
       } catch (error) {
+        if (isCancelled(error)) throw error;
         // The machine has its name; that DNS does not know it yet must not cost the VM (DB-37).
         const message = `The host name ${document.hostName} could not be published: ${describe(error)}`;
         system.log.warning(message);

@@ -337,6 +337,20 @@ describe("failures", () => {
     ]);
   });
 
+  test("an agent that is being ended tells no failure, and the next start goes on", async () => {
+    using system = createMachine();
+    insertDvd(system, DOCUMENT);
+    const ending = createPlatform({
+      detect: () => Promise.reject(new AgentError("cancelled", "The wait was cancelled")),
+    });
+    const ended = provision(system, config, optionsOf(ending));
+    await expect(ended).rejects.toThrow("The wait was cancelled");
+    expect(ending.told).toEqual([]);
+    expect(system.events).toEqual([]);
+    expect(system.files.list("/etc/ssh")).toEqual(["sshd_config"]);
+    expect((await run(system)).outcome.status).toBe("provisioned");
+  });
+
   test("provisioning.md LIFE-07 ERR-11: the next start goes on where it failed, and then the platform hears Ready", async () => {
     using system = createMachine();
     insertDvd(system, DOCUMENT);
@@ -425,7 +439,7 @@ describe("interrupted runs", () => {
             throw new AgentError("cancelled", "power cut");
           },
         }),
-      );
+      ).catch(() => {});
       using machine = atThatInstant!;
       const { outcome, told } = await run(machine);
       expect(["provisioned", "already-provisioned"]).toContain(outcome.status);
