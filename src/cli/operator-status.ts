@@ -71,7 +71,7 @@ export async function explainHandler(
       ? `${JSON.stringify({ ...handler, files }, null, 2)}\n`
       : explanation(state, handler, files),
   );
-  return isFailed(handler.state) ? EXIT.degraded : EXIT.ok;
+  return hasFailed(handler) ? EXIT.degraded : EXIT.ok;
 }
 
 async function readConfig(system: Pick<System, "files" | "exec">): Promise<Config> {
@@ -85,8 +85,15 @@ export function statusCode({ pid, state }: AgentStatus): number {
   if (state === undefined) return EXIT.ok;
   const failed =
     state.goalState?.state === "failed" ||
-    [...state.components, ...state.handlers].some((part) => isFailed(part.state));
+    state.components.some((part) => isFailed(part.state)) ||
+    state.handlers.some(hasFailed);
   return failed ? EXIT.degraded : EXIT.ok;
+}
+
+/** Its state says so, or it is not ready and its last command did not end well. */
+function hasFailed({ state, lastOperation }: HandlerState): boolean {
+  if (isFailed(state)) return true;
+  return /^not ?ready/i.test(state) && lastOperation !== undefined && lastOperation.exitCode !== 0;
 }
 
 function isFailed(state: string): boolean {

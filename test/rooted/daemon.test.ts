@@ -141,6 +141,20 @@ test("provisioning.md CLI-25 CLI-07; system.md DAEMON-02 DAEMON-16: -run-exthand
   expect(await wanted.stop()).toBe(0);
 });
 
+test("waagent status shows the daemon's own account, and exit 3 when none runs", async () => {
+  const directory = machine();
+  const ask = () => start(directory, "status");
+  const before = ask();
+  expect(await before.ended).toBe(3);
+  const daemon = start(directory, "-daemon");
+  await daemon.says("Provisioning is disabled");
+  await waitFor(() => fs.existsSync(path.join(directory, "run/waagent/status.json")));
+  const status = ask();
+  await status.ended;
+  expect(status.lines().join("\n")).toContain(`Agent ${VERSION}, pid ${daemon.pid}, running since`);
+  expect(await daemon.stop()).toBe(0);
+});
+
 test("a machine without a single program or a platform keeps the daemon alive and quiet", async () => {
   const daemon = start(machine(), "-daemon");
   await daemon.says("Bun: ");

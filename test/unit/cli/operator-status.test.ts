@@ -44,6 +44,14 @@ test("the exit code of status tells running, failed and not running apart", () =
   expect(statusCode({ pid: 77, state: withGoal("waiting") })).toBe(0);
   expect(statusCode({ pid: 77, state: withGoal("failed") })).toBe(2);
   expect(statusCode({ pid: 77, state: { ...FRESH, handlers: [handler("A", "failed")] } })).toBe(2);
+  const ended = { operation: "enable", at: AGENT.startedAt, durationMs: 5, message: undefined };
+  const unready = { ...handler("A", "NotReady"), lastOperation: { ...ended, exitCode: 1 } };
+  expect(statusCode({ pid: 77, state: { ...FRESH, handlers: [unready] } })).toBe(2);
+  const ready = { ...unready, state: "Ready, success" };
+  expect(statusCode({ pid: 77, state: { ...FRESH, handlers: [ready] } })).toBe(0);
+  expect(
+    statusCode({ pid: 77, state: { ...FRESH, handlers: [handler("A", "Ready, error")] } }),
+  ).toBe(2);
   const component = { name: "firewall", detail: undefined, since: AGENT.startedAt };
   expect(
     statusCode({ pid: 77, state: { ...FRESH, components: [{ ...component, state: "failed" }] } }),
