@@ -13,6 +13,8 @@ import {
 } from "../../../src/machine/firewall.ts";
 import { activateResourceDisk } from "../../../src/machine/resource-disk.ts";
 import { activateSwap } from "../../../src/machine/swap.ts";
+import { announceHostName } from "../../../src/machine/announce-hostname.ts";
+import { setDhcpHostName } from "../../../src/machine/hostname-dhcp.ts";
 import { Root, type SystemPath } from "../../../src/system/root.ts";
 import { createSystem } from "../../../src/system/create.ts";
 import type { System } from "../../../src/system/system.ts";
@@ -28,6 +30,20 @@ const OPERATIONS: Readonly<
   },
   "resource-disk": async (system, input) =>
     activateResourceDisk(system, { ...defaultConfig(), ...input } as Config),
+  /** Changes the host name again and again, each time announced. */
+  "announce-names": async (system, input) => {
+    const kinds: (string | undefined)[] = [];
+    for (let round = 1; round <= Number(input["count"]); round += 1) {
+      const name = `name-${round}`;
+      await system.exec.run({ argv: ["hostname", name] });
+      setDhcpHostName(system, { dhcpHostName: "dhclient-conf" }, name, { interfaceName: "eth0" });
+      kinds.push(
+        await announceHostName(system, { renewLease: "ifupdown" }, name, { interfaceName: "eth0" }),
+      );
+      if (input["pauseMs"] !== undefined) await system.clock.sleep(Number(input["pauseMs"]));
+    }
+    return kinds;
+  },
   swap: async (system, input) =>
     activateSwap(
       system,
