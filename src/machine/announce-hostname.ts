@@ -53,7 +53,7 @@ export async function findLeaseHolder(
   interfaceName: string,
 ): Promise<LeaseHolder | undefined> {
   const running = processes(system);
-  const named = (name: string): Process[] => running.filter((process) => process.name === name);
+  const named = (name: string): Process[] => running.filter((one) => one.name === name);
   if (
     named("NetworkManager").length > 0 &&
     (await isManagedByNetworkManager(system, interfaceName))

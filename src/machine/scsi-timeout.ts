@@ -32,9 +32,9 @@ export function setScsiTimeouts(
   }
   for (const name of system.files.list("/sys/block")) {
     if (/^sd[a-z]/.test(name))
-      setTimeout(system, name, { file: `/sys/block/${name}/device/timeout`, value: wanted });
+      writeTimeout(system, name, { file: `/sys/block/${name}/device/timeout`, value: wanted });
     else if (isRemoteNvme(system, name))
-      setTimeout(system, name, {
+      writeTimeout(system, name, {
         file: `/sys/block/${name}/queue/io_timeout`,
         value: REMOTE_NVME_TIMEOUT_MS,
       });
@@ -47,7 +47,7 @@ interface Setting {
 }
 
 /** Compared as numbers: the kernel prints 0300 as 300, which would be rewritten for ever. */
-function setTimeout(system: Pick<System, "files" | "log">, name: string, setting: Setting): void {
+function writeTimeout(system: Pick<System, "files" | "log">, name: string, setting: Setting): void {
   try {
     const current = system.files.readText(setting.file).trim();
     if (Number(current) === Number(setting.value)) return;
