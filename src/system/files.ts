@@ -40,6 +40,8 @@ export interface Files {
   ): void;
   /** File or whole tree; links are not followed; absent is fine. */
   remove(file: SystemPath): void;
+  /** Fails with ENOTEMPTY, or EBUSY for a control group that still holds processes. */
+  removeEmptyDirectory(directory: SystemPath): void;
   rename(from: SystemPath, to: SystemPath): void;
   /** Copies content, times and mode. */
   copy(from: SystemPath, to: SystemPath, options?: { mode?: number }): void;
@@ -279,6 +281,8 @@ export function createFiles(root: Root): Files {
           throw new AgentError("refused", "Refusing to remove the root directory");
         fs.rmSync(realPath, { recursive: true, force: true });
       }),
+    removeEmptyDirectory: (directory) =>
+      guard("remove the directory", directory, (realPath) => fs.rmdirSync(realPath)),
     rename: (from, to) =>
       guard(`rename to ${to}`, from, (realPath) => fs.renameSync(realPath, real(to))),
     copy: (from, to, options = {}) =>

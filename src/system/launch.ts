@@ -21,7 +21,7 @@ export interface LaunchRequest {
    */
   readonly runFile: SystemPath;
   readonly timeoutMs: number;
-  /** Control group directory the command is started in. */
+  /** Control group directory the command is started in, or with `through` the one it will be in. */
   readonly cgroup?: SystemPath | undefined;
   /** Program and arguments that replace themselves by the command, e.g. systemd-run with a scope. */
   readonly through?: readonly string[];
@@ -115,7 +115,9 @@ export function createLaunch(root: Root): Launch {
         stdout,
         stderr,
         detached: true,
-        ...(request.cgroup === undefined ? {} : { cgroup: root.real(request.cgroup) }),
+        ...(request.cgroup === undefined || request.through !== undefined
+          ? {}
+          : { cgroup: root.real(request.cgroup) }),
       });
       child.unref();
       const identity = { pid: child.pid, startTime: startTimeOf(child.pid) ?? "" };
