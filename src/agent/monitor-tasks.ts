@@ -6,7 +6,7 @@ import { AGENT_LONG_NAME } from "../base/identity.ts";
 import type { EventSpool } from "../report/events.ts";
 import { createHealthService } from "../report/health-service.ts";
 import { HEARTBEAT_PERIOD_MS, sendHeartbeat } from "../report/heartbeat.ts";
-import { createMonitors } from "../report/monitors.ts";
+import { createMonitors, type MonitorDependencies } from "../report/monitors.ts";
 import { reportOpenSsl, reportOsInfo } from "../report/os-info.ts";
 import { createLogCollection } from "../report/log-collection.ts";
 import { executablePath } from "../system/process.ts";
@@ -21,6 +21,8 @@ export interface MonitorTasksOptions {
   readonly spool: EventSpool;
   /** Failed goal state updates since the last call. */
   readonly takeFailures: () => number;
+  /** What extensions use (`extensions.md` CG-35). */
+  readonly resourceUsage: NonNullable<MonitorDependencies["resourceUsage"]>;
 }
 
 const LIMIT_MS = 5 * 60_000;
@@ -49,6 +51,7 @@ export function monitorTasks(
       return { healthy: problem === undefined, detail: problem ?? "" };
     },
     emitMetric: spool.emitMetric,
+    resourceUsage: options.resourceUsage,
     resourcePeriodMs: seconds(config["Debug.CgroupCheckPeriod"]),
     logMetrics: config["Debug.CgroupLogMetrics"],
     networkChanges: config["Monitor.NetworkConfigurationChanges"],

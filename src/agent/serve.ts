@@ -10,6 +10,7 @@ import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { environmentTasks } from "./environment-tasks.ts";
+import { createResources, type Resources } from "../extensions/resources.ts";
 import { createExtensionsRunner } from "../extensions/runner.ts";
 import { monitorTasks } from "./monitor-tasks.ts";
 import { createPackageSource } from "./package-source.ts";
@@ -62,7 +63,11 @@ export async function serve(
     enabled: config["Telemetry.Enabled"],
     extensionLogDirectory: extensionLogDirectory(config),
   });
-  const goal = goalTasks(system, context, session, options);
+  const resources = createResources(system, {
+    systemd: context.distro.capabilities.systemd,
+    unitDirectory: context.distro.unitDirectory,
+  });
+  const goal = goalTasks(system, context, session, { ...options, resources });
   const tasks: Task[] = [
     ...goal.tasks,
     ...(profileOf(config).keepsMachine
@@ -72,6 +77,7 @@ export async function serve(
       connection,
       spool,
       takeFailures: goal.takeFailures,
+      resourceUsage: resources.sample,
     }),
     {
       thread: "SendTelemetryHandler",
@@ -100,7 +106,7 @@ function goalTasks(
   system: System,
   context: AgentContext,
   session: Session,
-  options: ServeOptions,
+  options: ServeOptions & { readonly resources: Resources },
 ): {
   readonly tasks: readonly Task[];
   readonly connect: (group: TaskGroup) => void;
@@ -116,7 +122,11 @@ function goalTasks(
     environment: environment(),
     onProgress: () => group?.wakeTask("ReportStatus"),
     onCommand: view.command,
+    configFile: context.configFile ?? "/etc/waagent.conf",
+    isolation: options.resources.isolation,
+    limits: options.resources.limits,
   });
+  options.resources.prepare();
   runner.prepare();
   const poll = createGoalPoll(system, session.goals);
   const status = createStatusReport(system, session, {
