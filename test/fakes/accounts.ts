@@ -83,7 +83,8 @@ export function fakeAccounts(system: FakeSystem): FakeAccounts {
     store(
       SHADOW,
       lines(SHADOW).map((line) =>
-        line.startsWith(`${name}:`) ? line.replace(/^([^:]*):[^:]*/, `$1:${hash}`) : line,
+        // A function: a hash has `$` in it, which a replacement text would read as a group.
+        line.startsWith(`${name}:`) ? line.replace(/^[^:]*:[^:]*/, () => `${name}:${hash}`) : line,
       ),
     );
     return {};
