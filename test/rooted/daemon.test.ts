@@ -141,6 +141,24 @@ test("provisioning.md CLI-25 CLI-07; system.md DAEMON-02 DAEMON-16: -run-exthand
   expect(await wanted.stop()).toBe(0);
 });
 
+test("provisioning.md LIFE-05 LOG-05; system.md DAEMON-10: with disable_agent the daemon warns twice, lives on and serves nothing", async () => {
+  const directory = machine({
+    "/etc/waagent.conf": "Logs.Console=n\nAgent.Profile=extensions-only\n",
+    "/var/lib/waagent/disable_agent": "",
+  });
+  const daemon = start(directory, "-daemon");
+  await daemon.says("osProfile.allowExtensionOperations property is set to true.");
+  expect(daemon.lines()).toContain(
+    "WARNING Daemon Daemon Disabling the guest agent by sleeping forever; to re-enable, remove /var/lib/waagent/disable_agent and restart",
+  );
+  const said = daemon.lines().length;
+  fs.rmSync(path.join(directory, "var/lib/waagent/disable_agent"));
+  await Bun.sleep(1000);
+  expect(daemon.lines().slice(said)).toEqual([]);
+  expect(fs.existsSync(path.join(directory, "var/run/0_waagent.pid"))).toBe(false);
+  expect(await daemon.stop()).toBe(0);
+});
+
 test("waagent status shows the daemon's own account, and exit 3 when none runs", async () => {
   const directory = machine();
   const ask = () => start(directory, "status");
