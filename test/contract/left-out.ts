@@ -31,6 +31,7 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
     "FAM-07": NO_DOWNLOADED_AGENTS,
   },
   provisioning: {
+    "CLI-21": NO_DOWNLOADED_AGENTS,
     "DEPROV-17": BSD,
     "PKG-21":
       "Its lack of RestartSec is not kept: with the endless restarts we want it would spin. The rest of the row is tested without its id.",

@@ -87,7 +87,7 @@ function start(directory: string, ...args: readonly string[]): Daemon {
 const read = (directory: string, file: string): string =>
   fs.readFileSync(path.join(directory, file), "utf8");
 
-test("provisioning.md LIFE-01 CLI-24; system.md DAEMON-02 DAEMON-04 DAEMON-06: three lines at first, state directory 0700", async () => {
+test("provisioning.md LIFE-01 CLI-24; system.md DAEMON-02 DAEMON-04 DAEMON-06 INIT-09: three lines at first, state directory 0700, nothing left after SIGTERM", async () => {
   const directory = machine();
   const daemon = start(directory, "-daemon");
   await daemon.says("Provisioning");
@@ -99,6 +99,14 @@ test("provisioning.md LIFE-01 CLI-24; system.md DAEMON-02 DAEMON-04 DAEMON-06: t
   expect(fs.statSync(path.join(directory, "var/lib/waagent")).mode & 0o777).toBe(0o700);
   expect(await daemon.stop()).toBe(0);
   expect(read(directory, "var/log/waagent.log").split("\n").length).toBeGreaterThan(3);
+  const left = fs.readdirSync("/proc").filter((name) => {
+    try {
+      return fs.readFileSync(`/proc/${name}/cmdline`, "utf8").includes(directory);
+    } catch {
+      return false; // no process, or ended meanwhile
+    }
+  });
+  expect(left).toEqual([]);
 });
 
 test("provisioning.md LIFE-04 CLI-24; extensions.md RUN-02: one daemon at a time; the second one says so and exits 0", async () => {
