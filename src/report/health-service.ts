@@ -91,7 +91,12 @@ function observationDocument(observation: Observation): Json {
   return toJson({
     ObservationName: observation.name.slice(0, MAX_NAME),
     IsHealthy: observation.healthy,
-    Description: (observation.description ?? "").slice(0, MAX_TEXT),
+    Description: (observation.description ?? usualDescription(observation.name)).slice(0, MAX_TEXT),
     Value: (observation.value ?? "").slice(0, MAX_TEXT),
   });
+}
+
+/** Downloads have always been described by the part of the agent that does them (HSVC-13). */
+function usualDescription(name: Observation["name"]): string {
+  return name === "GuestAgentPluginArtifact" ? "WireClient" : "";
 }

@@ -103,3 +103,34 @@ test("wire-protocol.md MON-05 system.md MON-11: durations in minutes or hours, w
     "26.0 hr",
   ]);
 });
+
+test("wire-protocol.md HSVC-11 HSVC-12 HSVC-13: what the host plugin's calls are observed as", async () => {
+  using w = world();
+  for (const name of [
+    "GuestAgentPluginStatus",
+    "GuestAgentPluginVersions",
+    "GuestAgentPluginArtifact",
+  ] as const)
+    w.service.observe({ name, healthy: false, value: `${name} failed` });
+  await w.service.report();
+  expect(JSON.parse(String(w.system.requests[0]?.body)).Observations).toEqual([
+    {
+      ObservationName: "GuestAgentPluginStatus",
+      IsHealthy: false,
+      Description: "",
+      Value: "GuestAgentPluginStatus failed",
+    },
+    {
+      ObservationName: "GuestAgentPluginVersions",
+      IsHealthy: false,
+      Description: "",
+      Value: "GuestAgentPluginVersions failed",
+    },
+    {
+      ObservationName: "GuestAgentPluginArtifact",
+      IsHealthy: false,
+      Description: "WireClient",
+      Value: "GuestAgentPluginArtifact failed",
+    },
+  ]);
+});
