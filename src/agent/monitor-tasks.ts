@@ -13,6 +13,7 @@ import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
+import { createOwnUsage } from "./own-usage.ts";
 import { seconds } from "./settings.ts";
 import type { Task } from "./tasks.ts";
 
@@ -42,6 +43,7 @@ export function monitorTasks(
   const healthService = createHealthService(system, session.endpoint, { errors });
   connection.onObservation = (observation) => healthService.observe(observation);
 
+  const ownUsage = createOwnUsage(system, { systemd: distro.capabilities.systemd });
   const monitors = createMonitors(system, {
     hostPlugin: session.hostPlugin,
     healthService,
@@ -51,7 +53,10 @@ export function monitorTasks(
       return { healthy: problem === undefined, detail: problem ?? "" };
     },
     emitMetric: spool.emitMetric,
-    resourceUsage: options.resourceUsage,
+    resourceUsage: async (signal) => [
+      ...ownUsage.sample(),
+      ...(await options.resourceUsage(signal)),
+    ],
     resourcePeriodMs: seconds(config["Debug.CgroupCheckPeriod"]),
     logMetrics: config["Debug.CgroupLogMetrics"],
     networkChanges: config["Monitor.NetworkConfigurationChanges"],

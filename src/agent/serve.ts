@@ -22,6 +22,7 @@ import { environment, parentPid } from "../system/process.ts";
 import type { OperatorView } from "./operator-view.ts";
 import type { OlderAgent } from "./instance.ts";
 import { isOrphan } from "./orphan.ts";
+import { remoteAccessTask } from "./remote-access-task.ts";
 import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
 import { profileOf, withProfile } from "./profile.ts";
 import { createStatusReport } from "./status-report.ts";
@@ -71,7 +72,10 @@ export async function serve(
   const tasks: Task[] = [
     ...goal.tasks,
     ...(profileOf(config).keepsMachine
-      ? environmentTasks(system, context, session, connection)
+      ? [
+          ...environmentTasks(system, context, session, connection),
+          remoteAccessTask(system, context, session),
+        ]
       : []),
     ...monitorTasks(system, context, session, {
       connection,
