@@ -18,8 +18,8 @@ export interface KeyDefinition {
   readonly values?: readonly string[];
   /** Effective value when this key is absent: that of the given ones, joined by "or". */
   readonly follows?: readonly string[];
-  /** debug: experimental; own: ours, not known to the Python agent; inert: accepted and without effect. */
-  readonly kind?: "debug" | "own" | "inert";
+  /** debug: experimental; own: ours, not known to the Python agent. */
+  readonly kind?: "debug" | "own";
   /** Whether `-show-configuration` prints it (CLI-28). Default true. */
   readonly shown?: boolean;
 }
