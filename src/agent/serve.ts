@@ -6,6 +6,7 @@ import {
   createTelemetrySender,
   type PostTelemetry,
 } from "../report/telemetry-sender.ts";
+import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
@@ -25,6 +26,8 @@ import { isOrphan } from "./orphan.ts";
 import { remoteAccessTask } from "./remote-access-task.ts";
 import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
 import { profileOf, withProfile } from "./profile.ts";
+import { createRemoteAccessUsers } from "./remote-access-users.ts";
+import { createVersionWatch } from "./requested-version.ts";
 import { createStatusReport } from "./status-report.ts";
 import { startTasks, type Task, type TaskGroup } from "./tasks.ts";
 
@@ -133,6 +136,7 @@ function goalTasks(
   options.resources.prepare();
   runner.prepare();
   const poll = createGoalPoll(system, session.goals);
+  const versions = createVersionWatch(system, config, context.version);
   const status = createStatusReport(system, session, {
     libDirectory: libDirectory(config),
     facts: {
@@ -140,7 +144,7 @@ function goalTasks(
       osName: distro.release.name,
       osVersion: distro.release.version,
       hostName: () => hostName(system),
-      features: () => ({ versioningGovernance: false, fastTrack: config["Debug.EnableFastTrack"] }),
+      features: () => ({ versioningGovernance: false, fastTrack: session.isFastTrackSupported() }),
     },
     keep: (document) => options.connection.history.current()?.save("waagent_status.json", document),
   });
@@ -149,7 +153,10 @@ function goalTasks(
       await waitForOlderAgents(system, options.older, abort);
       await waitForCloudInit(system, context, abort);
     },
-    onStarted: (goal) => view.goal(goal, "processing"),
+    onStarted: (goal) => {
+      view.goal(goal, "processing");
+      versions.look(goal.agentFamilies);
+    },
     onProcessed: (goal, aggregate) => {
       view.goal(goal, "done", aggregate);
       group?.wakeTask("ReportStatus");
@@ -219,6 +226,23 @@ function goalTasks(
       run: (abort) => extensions.run(abort),
     },
   ];
+  if (distro.justInTimeUsers && profileOf(config).keepsMachine) {
+    const keyFile = join(libDirectory(config), "TransportPrivate.pem");
+    const users = createRemoteAccessUsers(system, distro, {
+      config,
+      keyFile: () => (system.files.exists(keyFile) ? keyFile : undefined),
+    });
+    tasks.push({
+      thread: "ExtHandler",
+      name: "RemoteAccess",
+      periodMs: () => MINUTE_MS,
+      limitMs: 10 * MINUTE_MS,
+      run: async (abort) => {
+        const goal = session.goals.current();
+        if (goal !== undefined) await users.update(goal, abort);
+      },
+    });
+  }
   return {
     tasks,
     takeFailures: poll.takeFailures,

@@ -28,6 +28,8 @@ export interface Session {
   readonly hostPlugin: HostPlugin;
   readonly storage: Storage;
   readonly goals: GoalStateClient;
+  /** Fast Track is on and the host plugin offers it at the moment: then it is announced (STAT-20). */
+  isFastTrackSupported(): boolean;
 }
 
 export interface SessionOptions {
@@ -67,22 +69,24 @@ export async function openSession(
   const hostPlugin = createHostPlugin(system, wire, { onObservation: options.onObservation });
   const storage = createStorage(system, wire, hostPlugin);
   const certificates = createCertificateStore(system, libDir, { openssl });
+  const vmSettings = createVmSettingsClient(
+    system,
+    { wire, hostPlugin },
+    { libDir, enabled: options.fastTrack, history: options.history },
+  );
   const goals = createGoalStateClient(system, wire, {
     libDir,
     storage,
     certificates,
     // Looked at again with every full fetch: a process that runs for two years outlives its first pair (DB-26).
     transport: (stop) => makeTransport(system, { ...options, fresh: false, signal: stop }),
-    vmSettings: createVmSettingsClient(
-      system,
-      { wire, hostPlugin },
-      { libDir, enabled: options.fastTrack, history: options.history },
-    ),
+    vmSettings,
     history: options.history,
     periodMs: options.periodMs,
   });
   await goals.update({ signal });
-  return { endpoint, wire, hostPlugin, storage, goals };
+  const isFastTrackSupported = (): boolean => options.fastTrack && vmSettings.isSupported();
+  return { endpoint, wire, hostPlugin, storage, goals, isFastTrackSupported };
 }
 
 /** CERT-03: without a pair the agent still runs, it only cannot receive secrets. */
