@@ -9,6 +9,13 @@ import {
   FIREWALL_PERIOD,
   initialFirewallState,
 } from "../machine/firewall-monitor.ts";
+import {
+  HOSTNAME_PERIOD,
+  initialHostNameState,
+  monitorHostName,
+} from "../machine/hostname-monitor.ts";
+import { SCSI_TIMEOUT_PERIOD, setScsiTimeouts } from "../machine/scsi-timeout.ts";
+import { removePersistentNetRules, UDEV_RULES_PERIOD } from "../machine/udev-rules.ts";
 import type { Config, ConfigKey } from "../config/table.ts";
 import { firewallRules } from "../machine/firewall.ts";
 import { persistFirewall } from "../machine/firewall-persist.ts";
@@ -60,6 +67,19 @@ export function environmentTasks(
       initialDhcpMonitorState(connection.dhcp?.lastAnswer()?.routes),
       (state) => monitorDhcpClient(system, config, state, distro),
     ),
+    keeping(config, "RemovePersistentNetworkRules", UDEV_RULES_PERIOD, undefined, async () => {
+      removePersistentNetRules(system, config, distro);
+      return undefined;
+    }),
+    config["OS.RootDeviceScsiTimeout"] !== undefined &&
+      keeping(config, "SetRootDeviceScsiTimeout", SCSI_TIMEOUT_PERIOD, undefined, async () => {
+        setScsiTimeouts(system, config);
+        return undefined;
+      }),
+    config["Provisioning.MonitorHostName"] &&
+      keeping(config, "MonitorHostNameChanges", HOSTNAME_PERIOD, initialHostNameState, (state) =>
+        monitorHostName(system, config, state, distro),
+      ),
   ];
   return tasks.filter((task) => task !== false);
 }

@@ -7,18 +7,14 @@ import {
 import type { GoalState } from "../azure/goal-state.ts";
 import { isAgentError } from "../base/error.ts";
 import { AGENT_NAME } from "../base/identity.ts";
-import { setDhcpHostName } from "../machine/hostname-dhcp.ts";
-import { primaryInterface } from "../machine/network.ts";
-import { readRoutes } from "../machine/routes.ts";
+import { publishHostName } from "../machine/publish-hostname.ts";
 import type { ProvisioningPlatform } from "../provision/platform.ts";
 import type { ProvisionOutcome } from "../provision/outcome.ts";
 import { provision } from "../provision/provision.ts";
-import { join } from "../system/root.ts";
 import { withCancelledWaits } from "../system/cancelled-waits.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
-import { libDirectory } from "./settings.ts";
 
 const REPORT_RETRY_MS = 60_000;
 
@@ -38,7 +34,8 @@ export async function provisionMachine(
     distro,
     platform: createProvisioningPlatform(system, connection, signal),
     agent: `${AGENT_NAME}/${version}`,
-    publishHostName: async (name) => publishHostName(system, context, name),
+    // The first lease was got under the image's name; the new one is announced without touching link or address.
+    publishHostName: (name) => publishHostName(system, config, distro, name),
   });
   if (outcome.unreported !== undefined) void repeat(system, outcome.unreported, signal);
   return outcome;
@@ -67,17 +64,6 @@ function createProvisioningPlatform(
       await reportRoleProperties(wire, targetOf(goal), properties, { signal });
     },
   };
-}
-
-/**
- * The name for the next lease and for other software (HOST-10, HOST-15). The interface is left alone: its address is
- * what keeps the machine reachable.
- */
-function publishHostName(system: System, { config, distro }: AgentContext, name: string): void {
-  system.files.write(join(libDirectory(config), "published_hostname"), name, { mode: 0o644 });
-  if (!config["Network.Manage"]) return;
-  const interfaceName = primaryInterface(readRoutes(system));
-  setDhcpHostName(system, distro, name, { interfaceName });
 }
 
 function targetOf(goal: GoalState): HealthTarget {

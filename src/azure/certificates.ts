@@ -174,7 +174,7 @@ export function matchCertificates(pem: string): {
     return {
       block,
       thumbprint: thumbprintOf(certificate),
-      publicKey: publicKeyId(certificate.publicKey),
+      publicKey: publicKeyIdOf(certificate),
     };
   });
   const lastFor = new Map<string, string>();
@@ -317,6 +317,15 @@ function createPublicKeyOf(keyPem: string): ReturnType<typeof createPublicKey> {
   } catch {
     // The cause could quote key material.
     throw new AgentError("bad-input", "A private key of the goal state cannot be read");
+  }
+}
+
+/** A key of a kind that this openssl cannot read still makes its certificate distinct from the others. */
+function publicKeyIdOf(certificate: X509Certificate): string {
+  try {
+    return publicKeyId(certificate.publicKey);
+  } catch {
+    return thumbprintOf(certificate);
   }
 }
 

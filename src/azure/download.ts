@@ -213,7 +213,7 @@ export function createStorage(
   /** DL-01: five minutes in all, looked at between two URIs. */
   const eachUri = async <Result>(
     uris: readonly string[],
-    options: Pick<DownloadOptions, "what" | "shuffle">,
+    options: Pick<DownloadOptions, "what" | "shuffle"> & { readonly failure: string },
     attempt: (uri: string) => Promise<Result>,
   ): Promise<Result> => {
     const started = system.clock.monotonic();
@@ -232,16 +232,19 @@ export function createStorage(
       }
     }
     const reason = failures.length === 0 ? "there is no URI for it" : failures.join("; ");
-    throw new AgentError("protocol", `Failed to download ${options.what}: ${reason}`);
+    throw new AgentError("protocol", `${options.failure} ${options.what}: ${reason}`);
   };
 
   return {
     defaultChannel: () => preferred,
     fetchProfile: (uri, signal) => fetchText(uri, { verify: false, signal }),
     fetchManifest: (uris, options) =>
-      eachUri(uris, options, async (uri) => ({ text: await fetchText(uri, options), uri })),
+      eachUri(uris, { ...options, failure: "Failed to retrieve" }, async (uri) => ({
+        text: await fetchText(uri, options),
+        uri,
+      })),
     downloadPackage: (uris, file, options) =>
-      eachUri(uris, options, async (uri) => {
+      eachUri(uris, { ...options, failure: "Failed to download" }, async (uri) => {
         try {
           await download(uri, file, options);
           await options.accept(file);

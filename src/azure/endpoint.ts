@@ -2,6 +2,7 @@ import { AgentError, describe, isAgentError } from "../base/error.ts";
 import { isPeerAddress, parseIpv4 } from "../base/address.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { removeLegacyProtocol } from "./legacy-protocol.ts";
 import { DEFAULT_ENDPOINT } from "./wire-client.ts";
 
 /**
@@ -56,7 +57,7 @@ export function savedEndpoint(
  * Errors: AgentError "protocol-not-found" after the last try, "cancelled", or anything else `connect` throws.
  */
 export async function detectEndpoint<Session>(
-  system: Pick<System, "files" | "clock" | "log" | "emit">,
+  system: Pick<System, "files" | "exec" | "clock" | "log" | "emit">,
   libDir: SystemPath,
   options: DetectOptions<Session>,
 ): Promise<Session> {
@@ -70,9 +71,9 @@ export async function detectEndpoint<Session>(
       const session = await options.connect(endpoint, options.signal);
       system.files.write(join(libDir, ENDPOINT_FILE), endpoint, { mode: 0o644 });
       system.files.write(join(libDir, PROTOCOL_FILE), PROTOCOL_NAME, { mode: 0o644 });
-      if (endpoint !== DEFAULT_ENDPOINT) {
+      if (endpoint !== DEFAULT_ENDPOINT)
         system.emit({ operation: "ProtocolEndpoint", success: true, message: endpoint });
-      }
+      await removeLegacyProtocol(system, libDir);
       return session;
     } catch (error) {
       // "bad-input": a document cut or replaced on the way; the next try gets the right one.

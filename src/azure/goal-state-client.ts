@@ -275,6 +275,14 @@ export function createGoalStateClient(
     }
   };
 
+  /** Two callers never mix: an update begins when the one before it has ended. */
+  let running: Promise<unknown> = Promise.resolve();
+  const inTurn = (request: UpdateOptions = {}): Promise<GoalStateUpdate> => {
+    const turn = running.then(() => update(request));
+    running = turn.catch(() => undefined); // its own caller gets the error
+    return turn;
+  };
+
   /** GS-40, GS-41: new Fast Track settings may be encrypted for a certificate that the WireServer brings a little later. */
   const update = async ({
     force = false,
@@ -305,7 +313,7 @@ export function createGoalStateClient(
 
   return {
     current: () => goal,
-    update,
+    update: inTurn,
     isFastTrackSupported: () => vmSettings?.isSupported() ?? false,
     statusReported: () => {
       if (goal?.extensions.outdated === true) vmSettings?.forgetLastFastTrack();

@@ -298,6 +298,19 @@ test("damaged certificates and keys are refused without showing them", () => {
   ).toThrow("certificate");
 });
 
+test("a certificate whose key is of an unknown kind is kept, without a private key", () => {
+  const der = Buffer.from(new X509Certificate(ISSUER.certificate).raw);
+  const curve = der.indexOf(Buffer.from("06082a8648ce3d030107", "hex"));
+  der[curve + 9] = 0x7f; // no curve has this number
+  const odd = `-----BEGIN CERTIFICATE-----\n${der
+    .toString("base64")
+    .match(/.{1,64}/g)
+    ?.join("\n")}\n-----END CERTIFICATE-----\n`;
+  const { summary, entries } = matchCertificates(TENANT.key + odd + TENANT.certificate);
+  expect(summary.map(({ hasPrivateKey }) => hasPrivateKey)).toEqual([false, true]);
+  expect(entries).toHaveLength(2);
+});
+
 test("a document that is no certificates document is refused by name", () => {
   for (const text of ["", "<x", "{}"])
     expect(() => parseCertificatesDocument(text)).toThrow("The certificates document");

@@ -96,14 +96,14 @@ test("wire-protocol.md DL-02 DL-03: an answer that is no manifest counts as a fa
   expect(storage.defaultChannel()).toBe("host");
 });
 
-test("wire-protocol.md DL-03: both failed means an error with both reasons, no secret in it, and the default unchanged", async () => {
+test("wire-protocol.md DL-03 MAN-03: both failed means an error with both reasons, no secret in it, and the default unchanged", async () => {
   using system = createMachine();
   const { platform, storage } = start(system);
   platform.answers.set(A, { status: 404, body: "gone away" });
   platform.answers.set(URLS.artifact, { status: 502, body: "upstream" });
   const error = await failure(storage.fetchManifest([A], { what, verify: false }));
   expect(error.code).toBe("protocol");
-  expect(error.message).toContain("Failed to download the manifest of Pub.Ext");
+  expect(error.message).toContain("Failed to retrieve the manifest of Pub.Ext");
   expect(error.message).toContain("404");
   expect(error.message).toContain("502");
   expect(error.message).not.toContain("SECRETA");

@@ -136,10 +136,14 @@ test("wire-protocol.md GS-15: the empty goal wants nothing and reports nowhere",
   });
 });
 
-test("wire-protocol.md ECFG-10 FIX-16: on hold is a boolean or its word in any case, trailing blanks and NULs are cut", () => {
+test("wire-protocol.md ECFG-10 ECFG-12 FIX-16: on hold is a boolean or its word in any case, trailing blanks and NULs are cut", () => {
   expect(parseOnHold('{ "onHold": true }')).toBe(true);
   expect(parseOnHold('{ "onHold": "TrUe", "profileId": 1 } \t\r\n\0\0')).toBe(true);
   expect(parseOnHold('{ "onHold": "False" }')).toBe(false);
+  const others =
+    '"inVMArtifactsProfileBlobSeqNo": 1, "profileId": "p", "certificateThumbprint": "t", "encryptedHealthChecks": "h", "encryptedApplicationProfile": "a"';
+  expect(parseOnHold(`{ ${others} }`)).toBe(false);
+  expect(parseOnHold(`{ ${others}, "onHold": true }`)).toBe(true);
   expect(parseOnHold("{ }")).toBe(false);
   expect(parseOnHold(" \n\0")).toBe(false);
   for (const bad of [

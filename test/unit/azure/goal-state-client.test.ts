@@ -267,7 +267,7 @@ test("wire-protocol.md ECFG-10 ECFG-11 FIX-16: the artifacts profile says whethe
   expect(await held({ status: 404 })).toEqual([false, false]);
 });
 
-test("wire-protocol.md GS-06 JIT-01 WIRE-05: users are asked for with the transport certificate and AES only", async () => {
+test("wire-protocol.md MAP-07 GS-06 JIT-01 WIRE-05: users are asked for with the transport certificate and AES only", async () => {
   using w = world({ openssl: true });
   w.platform.answers.set(URLS.goalState, {
     body: goalStateXml({ certificates: false, remoteAccess: true }),
@@ -404,5 +404,24 @@ test("a forced update fetches everything although nothing changed", async () => 
   expect(settings?.headers).not.toHaveProperty("if-none-match");
   expect(takeUrls(w.system)).toEqual(
     GET(URLS.goalState, URLS.vmSettings, URLS.extensions, URLS.environment, URLS.shared),
+  );
+});
+
+test("updates that are asked for at the same time do not mix", async () => {
+  using w = world();
+  const { goals } = await w.open({ fastTrack: false });
+  takeUrls(w.system);
+  w.platform.incarnation = "2";
+  const updates = await Promise.all([goals.update(), goals.update(), goals.update()]);
+  expect(updates.map(({ incarnationChanged }) => incarnationChanged)).toEqual([true, false, false]);
+  expect(takeUrls(w.system)).toEqual(
+    GET(
+      URLS.goalState,
+      URLS.extensions,
+      URLS.environment,
+      URLS.shared,
+      URLS.goalState,
+      URLS.goalState,
+    ),
   );
 });

@@ -188,3 +188,22 @@ test("wire-protocol.md HGAP-09 HSVC-11: observations are one a minute, and unhea
   at(8, fail);
   expect(seen.slice(-2)).toEqual([true, true]);
 });
+
+test("wire-protocol.md HGAP-08: 200, 201 and 202 are success, 410 means stale ids, 429 and 503 are waited for, 502 is tried again", async () => {
+  const outcome = async (status: number): Promise<[string, number]> => {
+    using system = createMachine();
+    const { hostPlugin, platform } = start(system);
+    platform.answers.set(URLS.status, { status });
+    const code = await hostPlugin.putStatus("{}").then(
+      () => "ok",
+      (error: AgentError) => error.code,
+    );
+    return [code, takeUrls(system).filter((url) => url === `PUT ${URLS.status}`).length];
+  };
+  for (const status of [200, 201, 202]) expect(await outcome(status)).toEqual(["ok", 1]);
+  expect(await outcome(400)).toEqual(["http", 1]);
+  expect(await outcome(404)).toEqual(["http", 1]);
+  expect(await outcome(410)).toEqual(["gone", 1]);
+  expect(await outcome(502)).toEqual(["http", 6]);
+  for (const status of [429, 503]) expect((await outcome(status))[1]).toBeGreaterThan(6);
+});

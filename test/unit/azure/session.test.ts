@@ -13,7 +13,7 @@ import {
   CONTAINER,
 } from "./platform.ts";
 
-test("wire-protocol.md MAP-01 MAP-02 MAP-03 MAP-04 MAP-05 MAP-06 GS-13 CERT-13 FILE-10 FILE-11: a first session negotiates, fetches everything in order and leaves the certificates", async () => {
+test("wire-protocol.md MAP-01 MAP-02 MAP-03 MAP-04 MAP-05 MAP-06 GS-13 CERT-13 FILE-08 FILE-10 FILE-11: a first session negotiates, fetches everything in order and leaves the certificates", async () => {
   using system = createMachine({ openssl: true });
   const platform = createPlatform(system);
   const tenant = makeCertificate("/CN=tenant");

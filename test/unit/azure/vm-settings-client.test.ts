@@ -100,7 +100,7 @@ test("wire-protocol.md VMS-01 VMS-01a VMS-02 VMS-04 MAP-14: the request carries 
   expect(system.requests.some(({ url }) => url === URLS.hostVersions)).toBe(false);
 });
 
-test("wire-protocol.md VMS-03 VMS-07 VMS-08 VMS-12: failures are protocol errors that carry the correlation id, and events by category", async () => {
+test("wire-protocol.md VMS-03 VMS-07 VMS-08 VMS-09 VMS-12 HTTP-18: failures are protocol errors that carry the correlation id, and events by category", async () => {
   using system = createMachine();
   const { client, answer } = start(system);
   const cases: [Answer | Error, string][] = [
@@ -115,7 +115,12 @@ test("wire-protocol.md VMS-03 VMS-07 VMS-08 VMS-12: failures are protocol errors
     using fresh = createMachine();
     const other = start(fresh);
     other.answer(given);
-    expect((await failure(other.client)).code).toBe("protocol");
+    const error = await failure(other.client);
+    expect(error.code).toBe("protocol");
+    // one attempt, and the id that was sent is the one that is reported
+    expect(vmRequests(fresh)).toHaveLength(1);
+    const sent = vmRequests(fresh)[0]?.headers?.["x-ms-client-correlationid"];
+    expect(error.message).toContain(`[correlation ID: ${sent} eTag: None]`);
     const event = fresh.events.find(({ operation }) => operation === "VmSettings");
     expect(event?.success).toBe(true);
     expect(event?.message).toMatch(
