@@ -22,7 +22,11 @@ import { makeHostKeys, STEPS, type StepContext } from "./steps.ts";
 export async function provisionFromMedium(
   system: System,
   config: Config,
-  options: ProvisionOptions & { readonly vmId: string },
+  options: ProvisionOptions & {
+    readonly vmId: string;
+    /** Whether cloud-init may be enabled all the same (PROV-07). */
+    readonly checkCloudInit: boolean;
+  },
 ): Promise<ProvisionOutcome> {
   const { vmId, platform, agent } = options;
   const reporter: Reporter = { platform, vmId, agent };
@@ -75,18 +79,14 @@ async function run(
   config: Config,
   options: ProvisionOptions & {
     readonly vmId: string;
+    readonly checkCloudInit: boolean;
     readonly reporter: Reporter;
     readonly detect: () => Promise<void>;
     readonly secrets: Secret[];
   },
 ): Promise<OvfEnvironment> {
   const { distro, vmId, afterStep = () => {} } = options;
-  const cloudInit = await detectCloudInit(system);
-  if (cloudInit.enabled)
-    throw new AgentError(
-      "provision",
-      `cloud-init appears to be enabled (${cloudInit.because}), this is not expected with Provisioning.Agent=waagent`,
-    );
+  if (options.checkCloudInit) await refuseBesideCloudInit(system);
 
   let journal = readJournal(system, config, vmId) ?? emptyJournal(vmId);
   const record = (change: Partial<Journal>): void => {
@@ -138,6 +138,15 @@ async function run(
     discardWaitingHostKeys(system, config);
     throw error;
   }
+}
+
+async function refuseBesideCloudInit(system: System): Promise<void> {
+  const cloudInit = await detectCloudInit(system);
+  if (!cloudInit.enabled) return;
+  throw new AgentError(
+    "provision",
+    `cloud-init appears to be enabled (${cloudInit.because}), this is not expected with Provisioning.Agent=waagent`,
+  );
 }
 
 /** The DVD, or once the password is set the copy without it: by then the DVD may have been handed back. */

@@ -2,8 +2,8 @@ import type { Config } from "../config/table.ts";
 import type { System } from "../system/system.ts";
 import { detectCloudInit } from "./cloud-init.ts";
 
-/** Who provisions this machine. */
-export type Provisioner = "agent" | "cloud-init" | "disabled";
+/** Who provisions this machine; "agent-unasked" is an order that did not look whether cloud-init is enabled too. */
+export type Provisioner = "agent" | "agent-unasked" | "cloud-init" | "disabled";
 
 /**
  * `auto` asks the machine, `waagent` and `cloud-init` are orders, and every other text means that nobody provisions
@@ -25,9 +25,9 @@ export async function chooseProvisioner(
     );
     return found.enabled ? "cloud-init" : "agent";
   }
-  const agent = wanted === "waagent" ? "agent" : "disabled";
+  const agent = wanted === "waagent" ? "agent-unasked" : "disabled";
   system.log.info(
-    agent === "agent"
+    agent === "agent-unasked"
       ? "Using waagent for provisioning: Provisioning.Agent says so"
       : `Using waagent for provisioning, disabled: Provisioning.Agent is ${JSON.stringify(wanted)}`,
   );

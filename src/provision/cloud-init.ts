@@ -26,23 +26,20 @@ export async function detectCloudInit(system: Reads): Promise<CloudInit> {
     return { enabled: false, because: "/run/cloud-init/disabled exists" };
   if (system.files.exists("/run/cloud-init/enabled"))
     return { enabled: true, because: "/run/cloud-init/enabled exists" };
-  if (system.exec.find("systemctl") !== undefined) {
-    for (const unit of UNITS) {
-      const state = await firstLine(system, ["systemctl", "is-enabled", unit]);
-      if (ENABLED_STATES.includes(state ?? ""))
-        return { enabled: true, because: `${unit} is ${state}` };
-    }
-  }
-  if (
-    system.exec.find("service") !== undefined &&
-    (await firstLine(system, ["service", "cloud-init", "status"])) !== undefined
-  )
-    return { enabled: true, because: "its service is there" };
+  const [service, ...units] = await Promise.all([
+    ask(system, ["service", "cloud-init", "status"]),
+    ...UNITS.map((unit) => ask(system, ["systemctl", "is-enabled", unit])),
+  ]);
+  for (const [index, state] of units.entries())
+    if (state !== undefined && ENABLED_STATES.includes(state))
+      return { enabled: true, because: `${UNITS[index]} is ${state}` };
+  if (service !== undefined) return { enabled: true, because: "its service is there" };
   return { enabled: false, because: "it is not installed or not enabled" };
 }
 
-/** undefined when the program failed; its exit code decides (PROV-02). */
-async function firstLine(system: Reads, argv: readonly string[]): Promise<string | undefined> {
+/** First line of output; undefined when the program is missing or failed: its exit code decides (PROV-02). */
+async function ask(system: Reads, argv: readonly string[]): Promise<string | undefined> {
+  if (system.exec.find(argv[0] ?? "") === undefined) return undefined;
   try {
     const { code, stdout } = await system.exec.run({ argv, okCodes: "any", timeoutMs: TIMEOUT_MS });
     return code === 0 ? (stdout.split("\n")[0] ?? "") : undefined;

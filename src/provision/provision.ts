@@ -50,7 +50,11 @@ export async function provision(
   }
   return provisioner === "cloud-init"
     ? provisionWithCloudInit(system, config, { ...options, vmId })
-    : provisionFromMedium(system, config, { ...options, vmId });
+    : provisionFromMedium(system, config, {
+        ...options,
+        vmId,
+        checkCloudInit: provisioner === "agent-unasked",
+      });
 }
 
 /** A machine with a marker (PROV-06, PROV-30, ID-04). */

@@ -43,6 +43,8 @@ export interface GuestOptions {
   /** Replaces `AGENT_CONF`. */
   readonly configuration?: string;
   readonly onEvent?: (event: FabricEvent) => void;
+  /** Started in the agent's place, e.g. one that watches it. Default /usr/sbin/waagent. */
+  readonly program?: string;
   /** Called before the agent starts. */
   readonly prepare?: (sandbox: Sandbox) => Promise<void> | void;
 }
@@ -62,7 +64,7 @@ export async function startGuest(scenario: Scenario, options: GuestOptions = {})
       scenario,
       options.onEvent === undefined ? {} : { onEvent: options.onEvent },
     );
-    const start = () => sandbox.spawn(["/usr/sbin/waagent", "-daemon"]);
+    const start = () => sandbox.spawn([options.program ?? "/usr/sbin/waagent", "-daemon"]);
     let agent = start();
     return {
       sandbox,

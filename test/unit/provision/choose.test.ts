@@ -21,7 +21,7 @@ describe("who provisions", () => {
   test.each([
     ["auto", false, "agent"],
     ["auto", true, "cloud-init"],
-    ["waagent", true, "agent"],
+    ["waagent", true, "agent-unasked"],
     ["cloud-init", false, "cloud-init"],
     ["disabled", true, "disabled"],
     ["Auto", true, "disabled"],
