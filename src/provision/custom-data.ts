@@ -121,6 +121,12 @@ export async function runCustomData(
   });
 }
 
+/** The notes of finished runs; only for a provisioning that is done, because a run without a note is run again. */
+export function forgetRuns(system: Pick<System, "files">, config: Pick<Config, "Lib.Dir">): void {
+  for (const note of system.files.glob(`${customDataFile(config)}.run.*`))
+    system.files.remove(note);
+}
+
 /** The shell's own words; a program that merely ends with 126 must not run twice. */
 function wasRefused(system: Pick<System, "files">, file: SystemPath): boolean {
   const said = Buffer.from(system.files.read(`${file}.stderr`)).toString("latin1");

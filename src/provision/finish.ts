@@ -1,6 +1,7 @@
 import { describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { System } from "../system/system.ts";
+import { forgetRuns } from "./custom-data.ts";
 import { applyGuestAgentWish } from "./guest-agent.ts";
 import { hostKeyFingerprints, primaryFingerprint } from "./host-keys.ts";
 import { journalPath } from "./journal.ts";
@@ -34,6 +35,7 @@ export async function finish(
     message: `${options.message} (${uptime(system)}s)`,
     durationMs: Math.round(options.durationMs),
   });
+  forgetRuns(system, config);
   if (options.document !== undefined) applyGuestAgentWish(system, config, options.document);
   afterStep("guest-agent");
   await sendFingerprint(system, config, reporter);
