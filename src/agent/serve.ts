@@ -6,7 +6,6 @@ import {
   createTelemetrySender,
   type PostTelemetry,
 } from "../report/telemetry-sender.ts";
-import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
@@ -26,7 +25,6 @@ import { isOrphan } from "./orphan.ts";
 import { remoteAccessTask } from "./remote-access-task.ts";
 import { prepareState, waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
 import { profileOf, withProfile } from "./profile.ts";
-import { createRemoteAccessUsers } from "./remote-access-users.ts";
 import { createVersionWatch } from "./requested-version.ts";
 import { createStatusReport } from "./status-report.ts";
 import { startTasks, type Task, type TaskGroup } from "./tasks.ts";
@@ -226,23 +224,6 @@ function goalTasks(
       run: (abort) => extensions.run(abort),
     },
   ];
-  if (distro.justInTimeUsers && profileOf(config).keepsMachine) {
-    const keyFile = join(libDirectory(config), "TransportPrivate.pem");
-    const users = createRemoteAccessUsers(system, distro, {
-      config,
-      keyFile: () => (system.files.exists(keyFile) ? keyFile : undefined),
-    });
-    tasks.push({
-      thread: "ExtHandler",
-      name: "RemoteAccess",
-      periodMs: () => MINUTE_MS,
-      limitMs: 10 * MINUTE_MS,
-      run: async (abort) => {
-        const goal = session.goals.current();
-        if (goal !== undefined) await users.update(goal, abort);
-      },
-    });
-  }
   return {
     tasks,
     takeFailures: poll.takeFailures,
