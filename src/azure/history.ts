@@ -87,9 +87,9 @@ export function createHistory(
 
   /**
    * Removes the oldest until everything fits, with room for what is about to be written; `keep` always stays.
-   * What cannot be bounded is not written: errors go to the caller.
+   * Returns the bytes that are left. What cannot be bounded is not written: errors go to the caller.
    */
-  const purge = (keep: string, room: { entries: number; bytes: number }): void => {
+  const purge = (keep: string, room: { entries: number; bytes: number }): number => {
     const present = entries();
     const now = system.clock.now();
     let count = present.length;
@@ -103,6 +103,7 @@ export function createHistory(
       count -= 1;
       bytes -= entry.bytes;
     }
+    return bytes;
   };
 
   const createEntry = (tag: string): HistoryEntry => {
@@ -111,6 +112,8 @@ export function createHistory(
     const folder = join(directory, name);
     let created = false;
     let warned = false;
+    /** Bytes of the whole history when it was last looked through, and what was written since. */
+    let inUse = 0;
     return {
       save: (fileName, text) => {
         try {
@@ -121,9 +124,10 @@ export function createHistory(
             return;
           }
           const file = join(folder, safeName(fileName));
-          // The status of the same goal state comes every few seconds and hardly ever grows.
           const growth = bytes - (created ? (system.files.stat(file)?.size ?? 0) : 0);
-          if (!created || growth > 0) purge(name, { entries: created ? 0 : 1, bytes: growth });
+          if (!created || inUse + growth > maxBytes)
+            inUse = purge(name, { entries: created ? 0 : 1, bytes: growth });
+          inUse += growth;
           if (!created) {
             if (!system.files.exists(directory))
               system.files.makeDirectory(directory, { mode: 0o700 });
