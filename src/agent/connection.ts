@@ -1,6 +1,6 @@
 import { createHistory, type History } from "../azure/history.ts";
 import { createDhcpProbe, type DhcpProbe } from "../machine/dhcp.ts";
-import { endpointFromLeases } from "../machine/dhcp-leases.ts";
+import { findLeasedEndpoint } from "../machine/dhcp-leases.ts";
 import { openDhcpSocket } from "../system/dhcp-socket.ts";
 import { detectEndpoint, forgetEndpoint, savedEndpoint } from "../azure/endpoint.ts";
 import { createHttpErrorCounts, type HttpErrorCounts } from "../azure/retry.ts";
@@ -65,7 +65,7 @@ export function createConnection(
     if (saved !== undefined) return connect(saved, signal);
     return detectEndpoint(system, libDir, {
       discovery: config["Protocol.EndpointDiscovery"],
-      lease: () => endpointFromLeases(system, distro.leases),
+      lease: () => findLeasedEndpoint(system, distro.leases),
       exchange: dhcp?.exchange,
       connect,
       signal,

@@ -19,7 +19,7 @@ export interface DetectOptions<Session> {
   /** `Protocol.EndpointDiscovery`; DHCP is used for "dhcp" only, and only when `exchange` is there (DHCP-02). */
   readonly discovery: string;
   /** Endpoint of a lease that some DHCP client of the machine holds. */
-  readonly lease?: (() => string | undefined) | undefined;
+  readonly lease?: (() => string | undefined | Promise<string | undefined>) | undefined;
   /** Our own DHCP exchange. Errors: AgentError "dhcp". Absent where the system has no DHCP. */
   readonly exchange?: ((signal?: AbortSignal) => Promise<string>) | undefined;
   /** Talks to the endpoint: versions, transport keys, first goal state. Errors: AgentError "protocol" is tried again. */
@@ -105,7 +105,7 @@ export async function findEndpoint(
       : DEFAULT_ENDPOINT;
   }
   if (hasEndpointRoute(readQuietly(system, "/proc/net/route") ?? "")) return DEFAULT_ENDPOINT;
-  const leased = options.lease?.();
+  const leased = await options.lease?.();
   if (leased !== undefined && isPeerAddress(leased)) return leased;
   const offered = await options.exchange(options.signal);
   if (isPeerAddress(offered)) return offered;

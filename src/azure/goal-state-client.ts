@@ -12,7 +12,7 @@ import type {
   GoalState,
   RemoteAccess,
 } from "./goal-state.ts";
-import type { HistoryEntry } from "./history-entry.ts";
+import type { HistoryEntry, OpenHistory } from "./history-entry.ts";
 import { parseHostingEnvironment, type HostingEnvironment } from "./hosting-environment.ts";
 import { parseRemoteAccess } from "./remote-access.ts";
 import { writePlaceholder, writeSharedConfig } from "./state-files.ts";
@@ -66,7 +66,7 @@ export interface GoalStateClientOptions {
   /** Absent: Fast Track is off (`Debug.EnableFastTrack`). */
   readonly vmSettings?: VmSettingsClient | undefined;
   /** Where a changed goal state is kept; absent: nowhere. */
-  readonly history?: ((tag: string) => HistoryEntry) | undefined;
+  readonly history?: OpenHistory | undefined;
   /** Wait before the last look for missing certificates (GS-41), ms. */
   readonly periodMs: number;
 }

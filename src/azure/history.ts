@@ -2,7 +2,7 @@ import { describe } from "../base/error.ts";
 import { createZip } from "../system/archive-writer.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
-import type { HistoryEntry } from "./history-entry.ts";
+import type { HistoryEntry, OpenHistory } from "./history-entry.ts";
 import { redactExtensionsConfig, redactHostingEnvironment, redactVmSettings } from "./redaction.ts";
 
 /**
@@ -16,7 +16,7 @@ import { redactExtensionsConfig, redactHostingEnvironment, redactVmSettings } fr
  */
 export interface History {
   /** The folder of a goal state. The tag of the folder in use gives that folder again (DB-19). */
-  begin(tag: string): HistoryEntry;
+  readonly begin: OpenHistory;
   /** The folder of the last goal state; undefined before the first. */
   current(): HistoryEntry | undefined;
   /** After a new extensions goal was processed: every folder but the newest becomes a zip (HIST-04). */
@@ -156,7 +156,8 @@ export function createHistory(
   };
 
   return {
-    begin: (tag) => {
+    begin: (tag, { aside = false } = {}) => {
+      if (aside) return createEntry(tag);
       if (used?.tag !== tag) used = { tag, entry: createEntry(tag) };
       return used.entry;
     },

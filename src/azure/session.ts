@@ -4,7 +4,7 @@ import type { System } from "../system/system.ts";
 import { createCertificateStore } from "./certificates.ts";
 import { createStorage, type Storage } from "./download.ts";
 import { createGoalStateClient, type GoalStateClient } from "./goal-state-client.ts";
-import type { HistoryEntry } from "./history-entry.ts";
+import type { OpenHistory } from "./history-entry.ts";
 import { createHostPlugin, type HostObservation, type HostPlugin } from "./host-plugin.ts";
 import type { HttpErrorCounts } from "./retry.ts";
 import { ensureTransport, type Transport } from "./transport.ts";
@@ -44,7 +44,7 @@ export interface SessionOptions {
   readonly periodMs: number;
   readonly errors?: HttpErrorCounts | undefined;
   readonly onObservation?: ((observation: HostObservation) => void) | undefined;
-  readonly history?: ((tag: string) => HistoryEntry) | undefined;
+  readonly history?: OpenHistory | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -6,7 +6,7 @@ import type { HttpResponse } from "../system/http.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import type { ExtensionsGoalState } from "./goal-state.ts";
-import type { HistoryEntry } from "./history-entry.ts";
+import type { OpenHistory } from "./history-entry.ts";
 import type { HostPlugin } from "./host-plugin.ts";
 import { normalizeTimestamp } from "./timestamps.ts";
 import { isSupportedHostPlugin, parseVmSettings, type VmSettings } from "./vm-settings.ts";
@@ -52,7 +52,7 @@ export interface VmSettingsClientOptions {
   /** `Debug.EnableFastTrack`. */
   readonly enabled: boolean;
   /** Where a document that cannot be used is kept, once for each ETag (VMS-47). */
-  readonly history?: ((tag: string) => HistoryEntry) | undefined;
+  readonly history?: OpenHistory | undefined;
 }
 
 const RETRY_UNSUPPORTED_MS = 6 * 3600_000;
@@ -152,7 +152,7 @@ export function createVmSettingsClient(
     } catch (error) {
       if (rejectedEtag !== etag) {
         rejectedEtag = etag;
-        options.history?.(etag).save("VmSettings.json", text);
+        options.history?.(etag, { aside: true }).save("VmSettings.json", text);
       }
       throw error;
     }

@@ -10,18 +10,36 @@ import { dotted, findOption, parseAnswer } from "./dhcp-packet.ts";
  * BET-12). The distribution's own place is looked at first, then where other clients keep theirs.
  */
 type Leases = NonNullable<DistroRow["leases"]>;
-type Format = Leases["format"] | "dhcpcd" | "NetworkManager";
+type Format = Leases["format"] | "dhcpcd";
 
 const OTHER_PLACES: readonly { readonly format: Format; readonly globs: readonly SystemPath[] }[] =
   [
     { format: "networkd", globs: ["/run/systemd/netif/leases/*"] },
-    { format: "NetworkManager", globs: ["/run/NetworkManager/devices/*"] },
+    // NetworkManager up to 1.18 saved its own leases as networkd does.
+    { format: "networkd", globs: ["/var/lib/NetworkManager/internal-*.lease"] },
     {
       format: "dhcpcd",
       globs: ["/var/lib/dhcpcd/*.lease", "/var/db/dhcpcd/*.lease", "/var/lib/dhcpcd5/*.lease"],
     },
   ];
+const NMCLI_TIMEOUT_MS = 5000;
 const MAX_LEASE_BYTES = 4 * 1024 * 1024;
+
+/** As `endpointFromLeases`, and what NetworkManager says of the leases it keeps in memory only. */
+export async function findLeasedEndpoint(
+  system: Pick<System, "files" | "exec" | "clock" | "log">,
+  leases: DistroRow["leases"],
+): Promise<string | undefined> {
+  const inFile = endpointFromLeases(system, leases);
+  if (inFile !== undefined || system.exec.find("nmcli") === undefined) return inFile;
+  try {
+    const argv = ["nmcli", "-f", "DHCP4", "device", "show"];
+    return parseNmcli((await system.exec.run({ argv, timeoutMs: NMCLI_TIMEOUT_MS })).stdout);
+  } catch (error) {
+    system.log.verbose(`NetworkManager does not tell its leases: ${describe(error)}`);
+    return undefined;
+  }
+}
 
 /** undefined when there is no valid lease with the option. A file that cannot be read is passed over. */
 export function endpointFromLeases(
@@ -64,7 +82,6 @@ function readLease(
   }
   const text = system.files.readText(file, { maxBytes: MAX_LEASE_BYTES });
   if (format === "networkd") return parseNetworkdLease(text);
-  if (format === "NetworkManager") return parseNetworkManagerState(text);
   return parseDhclientLeases(text, now);
 }
 
@@ -102,8 +119,8 @@ export function parseNetworkdLease(text: string): string | undefined {
   return hex === undefined ? undefined : toAddress(Buffer.from(hex, "hex"));
 }
 
-/** `[dhcp4]` of a device that NetworkManager is in charge of, or the text of `nmcli -f DHCP4`. */
-export function parseNetworkManagerState(text: string): string | undefined {
+/** `nmcli -f DHCP4 device show`; the option is called unknown or private, by version and client. */
+export function parseNmcli(text: string): string | undefined {
   const value = /^\s*(?:DHCP4\.OPTION\[\d+\]:\s*)?(?:unknown|private)[-_]245\s*=\s*(.+?)\s*$/m.exec(
     text,
   )?.[1];

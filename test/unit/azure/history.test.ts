@@ -46,6 +46,23 @@ test("wire-protocol.md HIST-17 HIST-18 STAT-50: manifests and status go into the
   );
 });
 
+test("wire-protocol.md HIST-02 VMS-47: a folder aside does not become the one that status goes to", () => {
+  using system = createMachine();
+  const history = createHistory(system, LIB);
+  history.begin("7").save("GoalState.xml", "<x/>");
+  history.begin("999", { aside: true }).save("VmSettings.json", "{");
+  history.current()?.save("waagent_status.json", "{}");
+  const files = Object.fromEntries(
+    system.files
+      .list(HISTORY)
+      .map((name) => [name.split("__")[1], system.files.list(`${HISTORY}/${name}`)]),
+  );
+  expect(files).toEqual({
+    "7": ["GoalState.xml", "waagent_status.json"],
+    "999": ["VmSettings.json"],
+  });
+});
+
 test("wire-protocol.md HIST-03: at most fifty entries stay, the oldest go first", async () => {
   using system = createMachine();
   const history = createHistory(system, LIB);

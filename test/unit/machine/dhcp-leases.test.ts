@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import {
   endpointFromLeases,
+  findLeasedEndpoint,
   parseDhclientLeases,
   parseNetworkdLease,
-  parseNetworkManagerState,
+  parseNmcli,
   parseRawLease,
 } from "../../../src/machine/dhcp-leases.ts";
 import { buildDiscover } from "../../../src/machine/dhcp-packet.ts";
@@ -62,11 +63,9 @@ test("wire-protocol.md DHCP-31: networkd keeps eight hex digits", () => {
 });
 
 test("NetworkManager and dhcpcd leases are understood as well", () => {
-  expect(parseNetworkManagerState("[dhcp4]\nprivate_245=a8:3f:81:10\n")).toBe("168.63.129.16");
-  expect(parseNetworkManagerState("DHCP4.OPTION[17]:   unknown_245 = a8:3f:81:10\n")).toBe(
-    "168.63.129.16",
-  );
-  expect(parseNetworkManagerState("[dhcp4]\nip_address=10.0.0.4\n")).toBeUndefined();
+  expect(parseNmcli("DHCP4.OPTION[3]: private_245 = a8:3f:81:10\n")).toBe("168.63.129.16");
+  expect(parseNmcli("DHCP4.OPTION[17]:   unknown_245 = a8:3f:81:10\n")).toBe("168.63.129.16");
+  expect(parseNmcli("DHCP4.OPTION[1]: ip_address = 10.0.0.4\n")).toBeUndefined();
   const request = buildDiscover({
     transactionId: new Uint8Array(4),
     mac: new Uint8Array(6),
@@ -108,4 +107,19 @@ test("wire-protocol.md DHCP-30 DHCP-32 DHCP-33: the distribution's own lease fil
   system.files.write("/var/lib/NetworkManager/dhclient-eth9.lease", Uint8Array.of(0xff, 0xfe));
   expect(endpointFromLeases(system, leases)).toBe("10.0.0.5");
   expect(endpointFromLeases(system, undefined)).toBe("10.0.0.99");
+});
+
+test("system.md BET-12: NetworkManager is asked only when no file names the endpoint, and need not answer", async () => {
+  using system = createFakeSystem({ now: NOW });
+  expect(await findLeasedEndpoint(system, undefined)).toBeUndefined();
+  expect(system.commands).toEqual([]);
+  system.programs.set("nmcli", () => ({ stdout: "DHCP4.OPTION[1]:  unknown_245 = a8:3f:81:10\n" }));
+  expect(await findLeasedEndpoint(system, undefined)).toBe("168.63.129.16");
+  system.programs.set("nmcli", () => ({ code: 8, stderr: "NetworkManager is not running" }));
+  expect(await findLeasedEndpoint(system, undefined)).toBeUndefined();
+  system.commands.length = 0;
+  system.files.makeDirectory("/run/systemd/netif/leases");
+  system.files.write("/run/systemd/netif/leases/2", "OPTION_245=a83f8110\n");
+  expect(await findLeasedEndpoint(system, undefined)).toBe("168.63.129.16");
+  expect(system.commands).toEqual([]);
 });
