@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { buildDeb } from "../../packaging/deb.ts";
-import { createSandbox, type Sandbox } from "../e2e/sandbox.ts";
+import { createSandbox, type RunResult, type Sandbox } from "../e2e/sandbox.ts";
 import { testUnless } from "../support/skip.ts";
 import { cannotInstall, debianAgent } from "./debian.ts";
 
@@ -66,8 +66,14 @@ function expectState(sandbox: Sandbox): void {
   expect(sandbox.exists("/var/lib/.waagent-takeover")).toBe(false);
 }
 
-const dpkg = (sandbox: Sandbox, ...words: string[]) =>
-  sandbox.run(["dpkg", "--force-unsafe-io", ...words], { allowFailure: true });
+async function dpkg(sandbox: Sandbox, ...words: string[]): Promise<RunResult> {
+  for (let attempt = 0; ; attempt += 1) {
+    const done = await sandbox.run(["dpkg", "--force-unsafe-io", ...words], { allowFailure: true });
+    // One that was killed may hold its lock until the kernel has taken it down.
+    if (attempt === 50 || !done.stderr.includes("lock was locked by another process")) return done;
+    await Bun.sleep(50);
+  }
+}
 
 async function statusOf(sandbox: Sandbox, name: string): Promise<string> {
   const asked = await sandbox.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", name], {
