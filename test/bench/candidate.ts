@@ -47,14 +47,13 @@ export async function start(
     await insertDvd(sandbox, scenario);
     if (name === "reference") {
       await installReference(sandbox, configuration);
-      if (speed !== 1)
-        sandbox.write("/usr/lib/python3/dist-packages/sitecustomize.py", FAST_PYTHON);
+      if (speed !== 1) sandbox.write("/opt/bench/sitecustomize.py", FAST_PYTHON);
     } else {
       sandbox.write("/etc/waagent.conf", configuration);
     }
     const fabric = await startHost(sandbox, scenario);
     const startedAt = Date.now();
-    const env = { WAAGENT_BENCH_SPEED: String(speed) };
+    const env = { WAAGENT_BENCH_SPEED: String(speed), PYTHONPATH: "/opt/bench" };
     const agent =
       name === "reference"
         ? speed === 1
