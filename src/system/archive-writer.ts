@@ -46,6 +46,11 @@ const LIMIT = 0xfffffffe;
 /** Version 2.0, flag "names are UTF-8", method deflate. */
 const VERSION = 20;
 const UTF8 = 0x800;
+/**
+ * The chunks of a long file are garbage that the runtime lets pile up; the log collector runs under a limit of 25 MiB
+ * (`system.md` LOGC-10). A collection takes some milliseconds.
+ */
+const COLLECT_GARBAGE_AFTER = 1 * 1024 * 1024;
 let counter = 0;
 
 /** Errors: AgentError "io" when the file cannot be created. Default mode 0600. */
@@ -70,6 +75,7 @@ export function createZip(
     });
   }
   const members: Written[] = [];
+  let pressure = 0;
   let position = 0;
 
   const fileDescriptor = (): number => {
@@ -97,6 +103,11 @@ export function createZip(
       const feeding = (async (): Promise<void> => {
         for (const chunk of chunks) {
           size += chunk.length;
+          pressure += chunk.length;
+          if (pressure >= COLLECT_GARBAGE_AFTER) {
+            Bun.gc(true);
+            pressure = 0;
+          }
           crc = zlib.crc32(chunk, crc);
           if (!deflate.write(chunk))
             await new Promise<void>((resolve) => deflate.once("drain", resolve));
