@@ -35,8 +35,6 @@ export interface GoalStateClient {
    * Errors: AgentError "protocol", "gone", "bad-input" or "cancelled".
    */
   update(options?: UpdateOptions): Promise<GoalStateUpdate>;
-  /** Whether Fast Track is on and the host plugin has it, as far as is known (STAT-20). */
-  isFastTrackSupported(): boolean;
   /** A status report of an outdated goal state was built: the lost Fast Track time is forgotten (VMS-17). */
   statusReported(): void;
 }
@@ -314,7 +312,6 @@ export function createGoalStateClient(
   return {
     current: () => goal,
     update: inTurn,
-    isFastTrackSupported: () => vmSettings?.isSupported() ?? false,
     statusReported: () => {
       if (goal?.extensions.outdated === true) vmSettings?.forgetLastFastTrack();
     },

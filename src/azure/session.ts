@@ -59,13 +59,15 @@ export async function openSession(
 ): Promise<Session> {
   const { libDir, openssl, signal } = options;
   const wire = createWireClient(system, endpoint, { errors: options.errors });
-  // A key takes as long as many requests: it is made while the platform answers.
+  // A key takes as long as many requests: it is made while the platform answers, and waited for when it is needed.
   const making = makeTransport(system, options);
-  try {
-    await wire.negotiate(signal);
-  } finally {
-    await making;
-  }
+  let first: Promise<Transport | undefined> | undefined = making;
+  // Looked at again with every later use: a process that runs for two years outlives its first pair (DB-26).
+  const transport = (stop?: AbortSignal): Promise<Transport | undefined> => {
+    const pending = first ?? makeTransport(system, { ...options, fresh: false, signal: stop });
+    first = undefined;
+    return pending;
+  };
   const hostPlugin = createHostPlugin(system, wire, { onObservation: options.onObservation });
   const storage = createStorage(system, wire, hostPlugin);
   const certificates = createCertificateStore(system, libDir, { openssl });
@@ -78,13 +80,17 @@ export async function openSession(
     libDir,
     storage,
     certificates,
-    // Looked at again with every full fetch: a process that runs for two years outlives its first pair (DB-26).
-    transport: (stop) => makeTransport(system, { ...options, fresh: false, signal: stop }),
+    transport,
     vmSettings,
     history: options.history,
     periodMs: options.periodMs,
   });
-  await goals.update({ signal });
+  try {
+    await wire.negotiate(signal);
+    await goals.update({ signal });
+  } finally {
+    await making; // the next try must not find openssl at work on the same files
+  }
   const isFastTrackSupported = (): boolean => options.fastTrack && vmSettings.isSupported();
   return { endpoint, wire, hostPlugin, storage, goals, isFastTrackSupported };
 }

@@ -204,8 +204,9 @@ test("wire-protocol.md DB-05: while Fast Track cannot be asked, what the WireSer
 test("wire-protocol.md VMS-17 ARB-06: when support stops, everything is fetched and an older Fabric goal is not processed until it is newer", async () => {
   using w = world();
   w.fastTrack({ etag: "1" });
-  const { goals } = await w.open();
-  expect(goals.isFastTrackSupported()).toBe(true);
+  const session = await w.open();
+  const { goals } = session;
+  expect(session.isFastTrackSupported()).toBe(true);
   w.platform.answers.set(URLS.vmSettings, { status: 404 });
   takeUrls(w.system);
   const update = await goals.update();
@@ -215,7 +216,7 @@ test("wire-protocol.md VMS-17 ARB-06: when support stops, everything is fetched 
   expect(update.extensionsChanged).toBe(false);
   expect(update.goalState.extensions).toMatchObject({ id: "incarnation_1", outdated: true });
   expect(update.goalState.extensions.statusBlob).toBeDefined();
-  expect(goals.isFastTrackSupported()).toBe(false);
+  expect(session.isFastTrackSupported()).toBe(false);
   expect(w.system.files.exists(`${LIB}/fast_track.json`)).toBe(true);
   goals.statusReported();
   expect(w.system.files.exists(`${LIB}/fast_track.json`)).toBe(false);
@@ -390,6 +391,35 @@ test("wire-protocol.md HIST-01 HIST-10 HIST-12 HIST-13 HIST-14 HIST-11: what cha
   expect(names(second)).toEqual(["VmSettings.json"]);
   expect(w.system.files.readText(`${LIB}/history/${first}/ExtensionsConfig.xml`)).not.toContain(
     "SECRETSIG",
+  );
+});
+
+test("wire-protocol.md HIST-15 HIST-16 CERT-15: certificates are kept as their summary, users as they came", async () => {
+  using w = world({ openssl: true });
+  const tenant = makeCertificate("/CN=tenant");
+  w.platform.answers.set(URLS.goalState, { body: goalStateXml({ remoteAccess: true }) });
+  w.platform.answers.set(URLS.certificates, (request) => ({
+    body: certificatesXml(tenant, {
+      recipient: request.headers?.["x-ms-guest-agent-public-x509-cert"] ?? "",
+    }),
+  }));
+  const users = "<RemoteAccess><Incarnation>1</Incarnation><Users/></RemoteAccess>";
+  w.platform.answers.set(URLS.remoteAccess, { body: users });
+  const { goals } = await w.open({ fastTrack: false });
+  const [folder] = w.system.files.list(`${LIB}/history`);
+  const read = (name: string): string =>
+    w.system.files.readText(`${LIB}/history/${folder}/${name}`);
+  const [certificate] = goals.current()?.certificates ?? [];
+  expect(JSON.parse(read("Certificates.json"))).toEqual([
+    { thumbprint: certificate?.thumbprint ?? "", hasPrivateKey: true },
+  ]);
+  expect(read("RemoteAccess.xml")).toBe(users);
+  expect(w.system.events).toContainEqual(
+    expect.objectContaining({
+      operation: "GoalStateCertificates",
+      success: true,
+      message: read("Certificates.json"),
+    }),
   );
 });
 

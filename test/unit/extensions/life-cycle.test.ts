@@ -178,7 +178,7 @@ describe("install and enable", () => {
 });
 
 describe("version choice", () => {
-  test("extensions.md EXT-35 EXT-36 EXT-37: a partial request floats to the highest match, which then names everything", async () => {
+  test("extensions.md EXT-35 EXT-36 EXT-37 wire-protocol.md MAN-02: a partial request floats to the highest match, which then names everything", async () => {
     world.offer(demo("1.0"), demo("1.0.7"), demo("1.0.10"), demo("1.1"), demo("2.0"));
     const wanted = enable("1.0");
     await world.runner.process(wanted);

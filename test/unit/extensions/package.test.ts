@@ -78,13 +78,14 @@ describe("download", () => {
     });
   });
 
-  test("extensions.md EXT-41: a package that is there already is used; when it is broken it goes and the download follows", async () => {
+  test("extensions.md EXT-41 wire-protocol.md DL-09: a package that is there already is used; when it is broken it goes and the download follows", async () => {
     world.offer(demo);
     world.system.files.makeDirectory(LIB);
     world.system.files.write(`${LIB}/${NAME}__1.0.zip`, buildExtension(demo));
     expect(await run()).toMatchObject({ status: "Ready" });
     expect(world.fetched).toEqual([`manifest ${NAME}`]);
     expect(world.system.files.exists(`${LIB}/${NAME}__1.0.zip`)).toBe(true);
+    expect(world.system.files.exists(`${LIB}/${NAME}-1.0/HandlerManifest.json`)).toBe(true);
     using other = createWorld();
     other.offer(demo);
     other.system.files.makeDirectory(LIB);

@@ -14,7 +14,7 @@ const print = (...handlers: Parameters<typeof goal>[0][number][]) =>
   printPlan(plan(goal(handlers), OPTIONS));
 
 describe("order", () => {
-  test("extensions.md SEQ-01 SEQ-02: removals first, in reverse; the rest by level, stable", () => {
+  test("extensions.md SEQ-01 SEQ-02 wire-protocol.md ECFG-31: removals first, in reverse; the rest by level, stable", () => {
     const removed = (name: string, level: number) =>
       handler(name, "1.0", { state: "uninstall", settings: [at(level)] });
     expect(
@@ -36,7 +36,7 @@ describe("order", () => {
     );
   });
 
-  test("extensions.md SEQ-02: deleted extensions of a multi-config handler and handlers without settings have their levels", () => {
+  test("extensions.md SEQ-02 wire-protocol.md ECFG-31: deleted extensions of a multi-config handler and handlers without settings have their levels", () => {
     const entries = [
       settings(1, { name: "keep", dependencyLevel: 1 }),
       settings(2, { name: "drop", dependencyLevel: 1, state: "disabled" }),
