@@ -12,7 +12,9 @@ import { isOrphan } from "./orphan.ts";
 import { createPackageSource } from "./package-source.ts";
 import { withProfile } from "./profile.ts";
 import { createVersionWatch } from "./requested-version.ts";
-import type { ServeOptions } from "./serve.ts";
+import type { OlderAgent } from "./instance.ts";
+import type { OperatorView } from "./operator-view.ts";
+import type { Connection } from "./connection.ts";
 import { libDirectory, seconds } from "./settings.ts";
 import { waitForCloudInit, waitForOlderAgents } from "./start-up.ts";
 import { createStatusReport } from "./status-report.ts";
@@ -21,12 +23,23 @@ import type { Task, TaskGroup } from "./tasks.ts";
 const MINUTE_MS = 60_000;
 const DISABLED_PERIOD_MS = 300_000;
 
+export interface GoalTasksOptions {
+  readonly connection: Connection;
+  readonly spool: EventSpool;
+  readonly view: OperatorView;
+  /** Agents of an earlier start that still live. */
+  readonly older: readonly OlderAgent[];
+  /** Aborted by a signal, or by the agent itself when there is nothing left to serve. */
+  readonly stop: AbortController;
+  readonly resources: Resources;
+}
+
 /** Goal state, extensions and status: three tasks, so that none of them waits for another (design D2). */
 export function goalTasks(
   system: System,
   context: AgentContext,
   session: Session,
-  options: ServeOptions & { readonly resources: Resources },
+  options: GoalTasksOptions,
 ): {
   readonly tasks: readonly Task[];
   readonly connect: (group: TaskGroup) => void;

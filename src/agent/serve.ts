@@ -1,6 +1,5 @@
 import type { Session } from "../azure/session.ts";
 import { describe, isAgentError } from "../base/error.ts";
-import type { EventSpool } from "../report/events.ts";
 import {
   COLLECT_PERIOD_MS,
   createTelemetrySender,
@@ -9,27 +8,17 @@ import {
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
-import { goalTasks } from "./goal-tasks.ts";
+import { goalTasks, type GoalTasksOptions } from "./goal-tasks.ts";
 import { environmentTasks } from "./environment-tasks.ts";
 import { createResources } from "../extensions/resources.ts";
 import { monitorTasks } from "./monitor-tasks.ts";
 import { extensionLogDirectory, seconds } from "./settings.ts";
-import type { OperatorView } from "./operator-view.ts";
-import type { OlderAgent } from "./instance.ts";
 import { remoteAccessTask } from "./remote-access-task.ts";
 import { prepareState } from "./start-up.ts";
 import { profileOf } from "./profile.ts";
 import { startTasks, type Task } from "./tasks.ts";
 
-export interface ServeOptions {
-  readonly connection: Connection;
-  readonly spool: EventSpool;
-  readonly view: OperatorView;
-  /** Agents of an earlier start that still live. */
-  readonly older: readonly OlderAgent[];
-  /** Aborted by a signal, or by the agent itself when there is nothing left to serve. */
-  readonly stop: AbortController;
-}
+export type ServeOptions = Omit<GoalTasksOptions, "resources">;
 
 const MINUTE_MS = 60_000;
 const DRAIN_MS = 5000;
