@@ -135,7 +135,7 @@ export function goalTasks(
         if (goal === undefined) return;
         const reported = extensions.reported() ?? goal.extensions;
         const handlers = runner.reports(reported);
-        view.handlers(handlers);
+        view.handlers(handlers, runner.waits());
         const { failure } = await status.report(goal, handlers, {
           aggregate: extensions.aggregate(),
           busy: extensions.isBusy(),

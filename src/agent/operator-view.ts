@@ -1,5 +1,6 @@
 import type { ExtensionsGoalState } from "../azure/goal-state.ts";
 import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
+import { sasExpiry } from "../azure/sas.ts";
 import { formatTimestamp0 } from "../base/time.ts";
 import type { CommandEvent } from "../extensions/invoke.ts";
 import { displayName } from "../extensions/layout.ts";
@@ -8,6 +9,7 @@ import {
   type GoalStateState,
   type HandlerState,
   type OperationState,
+  type StorageState,
 } from "../report/agent-state.ts";
 import { pid } from "../system/process.ts";
 import type { System } from "../system/system.ts";
@@ -23,10 +25,36 @@ export interface OperatorView {
     aggregate?: AggregateStatus,
   ): void;
   command(event: CommandEvent): void;
-  /** What was reported last; handlers that are not in it any more disappear. */
-  handlers(reports: readonly HandlerReport[]): void;
+  /**
+   * What was reported last; handlers that are not in it any more disappear. `waits` says by display name in lower
+   * case whom an extension waits for.
+   */
+  handlers(reports: readonly HandlerReport[], waits?: ReadonlyMap<string, string>): void;
   /** A part of agent or machine, e.g. "firewall"; `state` is one word. */
   component(name: string, state: string, detail?: string): void;
+}
+
+/** Of the addresses only their hosts and when their permission ends: this is for everybody to read. */
+function storageOf(goal: ExtensionsGoalState): readonly StorageState[] {
+  const urls = [
+    ...(goal.statusBlob === undefined ? [] : [["status", goal.statusBlob.url] as const]),
+    ...goal.handlers.flatMap(({ manifestUris }) =>
+      manifestUris.map((url) => ["packages", url] as const),
+    ),
+  ];
+  const found = new Map<string, StorageState>();
+  for (const [purpose, url] of urls) {
+    if (!URL.canParse(url)) continue;
+    const expiry = sasExpiry(url);
+    const expiresAt = expiry === undefined ? undefined : formatTimestamp0(expiry);
+    const { origin } = new URL(url);
+    const key = `${purpose} ${origin}`;
+    const known = found.get(key)?.expiresAt;
+    // Of several permissions the one that ends first is the one that will be missed.
+    if (!found.has(key) || (expiresAt !== undefined && (known === undefined || expiresAt < known)))
+      found.set(key, { purpose, origin, expiresAt });
+  }
+  return [...found.values()];
 }
 
 export function createOperatorView(
@@ -39,7 +67,7 @@ export function createOperatorView(
   const last = new Map<string, OperationState>();
 
   const withCommands = (
-    handler: Pick<HandlerState, "name" | "version" | "state" | "waitsFor">,
+    handler: Pick<HandlerState, "name" | "version" | "state" | "waitsFor" | "detail">,
   ): HandlerState => {
     const key = handler.name.toLowerCase();
     return {
@@ -51,11 +79,13 @@ export function createOperatorView(
   };
 
   return {
-    goal: ({ id, source, activityId, correlationId }, state, aggregate) => {
+    goal: (goal, state, aggregate) => {
+      const { id, source, activityId, correlationId } = goal;
       const detail = aggregate?.status === "Failed" ? aggregate.message : undefined;
       const shown = aggregate?.status === "Failed" ? "failed" : state;
       file.update({
         goalState: { id, source, activityId, correlationId, state: shown, since: now(), detail },
+        storage: storageOf(goal),
       });
     },
     command: ({ handler, extension, operation, ended }) => {
@@ -71,22 +101,32 @@ export function createOperatorView(
       const state = known?.state ?? "processing";
       file.update({
         handlers: [
-          withCommands({ name, version: handler.version, state, waitsFor: known?.waitsFor }),
+          withCommands({
+            ...{ name, version: handler.version, state },
+            ...{ waitsFor: undefined, detail: known?.detail },
+          }),
         ],
       });
     },
-    handlers: (reports) => {
+    handlers: (reports, waits = new Map()) => {
+      const entry = (
+        name: string,
+        version: string,
+        about: { readonly state: string; readonly detail: string | null | undefined },
+      ): HandlerState =>
+        withCommands({
+          ...{ name, version, state: about.state, detail: about.detail ?? undefined },
+          waitsFor: waits.get(name.toLowerCase()),
+        });
       const handlers = reports.flatMap((report): HandlerState[] => {
-        const { name, version, status, message } = report;
-        const waitsFor = status === "NotReady" ? message : undefined;
+        const { name, version, status } = report;
+        const message = status === "Ready" ? undefined : report.message;
         if (report.extensions.length === 0)
-          return [withCommands({ name, version, state: status, waitsFor })];
+          return [entry(name, version, { state: status, detail: message })];
         return report.extensions.map(({ extensionName, status: extension }) =>
-          withCommands({
-            name: displayName(name, extensionName),
-            version,
+          entry(displayName(name, extensionName), version, {
             state: extension.status === null ? status : `${status}, ${extension.status}`,
-            waitsFor: extension.status === "error" ? (extension.message ?? undefined) : undefined,
+            detail: message ?? (extension.status === "error" ? extension.message : undefined),
           }),
         );
       });

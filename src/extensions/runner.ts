@@ -11,7 +11,7 @@ import { NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-wor
 import { NO_ISOLATION, type CommandEvent, type Isolation } from "./invoke.ts";
 import { displayName, layoutOf, type HandlerRef, type Layout } from "./layout.ts";
 import type { PackageSource } from "./package-source.ts";
-import { plan } from "./plan.ts";
+import { plan, type WorkItem } from "./plan.ts";
 import { isSignatureRequired, readPolicy, type PolicyState } from "./policy.ts";
 import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
@@ -54,6 +54,8 @@ export interface ExtensionsRunner {
   process(goal: ExtensionsGoalState, signal?: AbortSignal): Promise<AggregateStatus | undefined>;
   /** What is to be reported now for the goal that was handed to `process` last, or is to be. */
   reports(goal: ExtensionsGoalState): HandlerReport[];
+  /** Extensions of the pass under way that wait, by display name in lower case, and for whom. */
+  waits(): ReadonlyMap<string, string>;
 }
 
 /** Advertised to extensions (EXT-74). */
@@ -100,6 +102,7 @@ export function createExtensionsRunner(
   // What is known of the last pass; all of it is about the goal with this id.
   let goalId: string | undefined;
   let unsupported = false;
+  let items: readonly WorkItem[] = [];
   let progress = new Map<string, Progress>();
   let chosen = new Map<string, HandlerRef>();
   let unwritten = new Map<string, Failure>();
@@ -134,6 +137,7 @@ export function createExtensionsRunner(
     });
     goalId = goal.id;
     unsupported = decided.outcome === "unsupported";
+    items = decided.outcome === "process" ? decided.items : [];
     progress = new Map();
     chosen = new Map();
     unwritten = new Map();
@@ -219,6 +223,22 @@ export function createExtensionsRunner(
           isCurrent ? unwritten.get(key(handler, settings)) : undefined,
         isRefused: (handler) => refused.has(handler.name.toLowerCase()),
       });
+    },
+
+    waits: () => {
+      const stateOf = (item: WorkItem | undefined): Progress["state"] | undefined =>
+        item === undefined ? undefined : progress.get(key(item.handler, item.settings))?.state;
+      const waiting = items.filter((item) => stateOf(item) === "waiting");
+      return new Map(
+        waiting.flatMap((item): [string, string][] => {
+          const others = [...new Set([...item.after, ...item.needs])].map((index) => items[index]);
+          const pending = others.filter((other) => stateOf(other) !== "over");
+          // All of them are over: what is missing is the success that one of them has to report (SEQ-04).
+          const needed = pending.length > 0 ? pending : item.needs.map((index) => items[index]);
+          const names = needed.flatMap((other) => (other === undefined ? [] : [other.label]));
+          return [[item.label.toLowerCase(), names.length > 0 ? names.join(", ") : "its turn"]];
+        }),
+      );
     },
   };
 }

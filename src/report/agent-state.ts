@@ -20,6 +20,16 @@ export interface AgentState {
   readonly handlers: readonly HandlerState[];
   /** Parts of the agent and of the machine: "provisioning", "firewall", "resource disk", "status upload", ... */
   readonly components: readonly ComponentState[];
+  /** Where the goal state's storage is, without the paths and signatures of its addresses. */
+  readonly storage: readonly StorageState[];
+}
+
+export interface StorageState {
+  readonly purpose: "status" | "packages";
+  /** Scheme, host and port: "https://account.blob.core.windows.net". */
+  readonly origin: string;
+  /** When the platform's permission for it ends; undefined for an address without one. */
+  readonly expiresAt: string | undefined;
 }
 
 export interface GoalStateState {
@@ -44,8 +54,10 @@ export interface HandlerState {
   readonly running: { readonly operation: string; readonly since: string } | undefined;
   readonly lastOperation: OperationState | undefined;
   readonly nextRetryAt: string | undefined;
-  /** Whom or what it waits for. */
+  /** Which other extension it waits for. */
   readonly waitsFor: string | undefined;
+  /** What it, or the agent about it, has to say for its state. */
+  readonly detail: string | undefined;
 }
 
 export interface OperationState {
@@ -73,6 +85,8 @@ export interface AgentStateChange {
   /** Replaces the whole list, for when handlers have gone. */
   readonly onlyHandlers?: readonly HandlerState[];
   readonly component?: ComponentState;
+  /** Replaces the whole list. */
+  readonly storage?: readonly StorageState[];
 }
 
 /** On a file system in memory, so that it also says whether this boot's agent ever ran. */
@@ -81,12 +95,12 @@ const MAX_BYTES = 4 * 1024 * 1024;
 const MAX_DETAIL = 1000;
 
 export function initialAgentState(agent: AgentState["agent"]): AgentState {
-  return { version: 1, agent, goalState: undefined, handlers: [], components: [] };
+  return { version: 1, agent, goalState: undefined, handlers: [], components: [], storage: [] };
 }
 
 /** The very same value when nothing changed. A component that stays in its state keeps its `since`. */
 export function mergeAgentState(state: AgentState, change: AgentStateChange): AgentState {
-  const { goalState, component } = change;
+  const { goalState, component, storage } = change;
   let next = state;
   if (goalState !== undefined && !isSame(goalState, state.goalState))
     next = { ...next, goalState: { ...goalState, detail: shortened(goalState.detail) } };
@@ -106,6 +120,7 @@ export function mergeAgentState(state: AgentState, change: AgentStateChange): Ag
       next = { ...next, components: [...others, kept].toSorted(byName) };
     }
   }
+  if (storage !== undefined && !isSame(storage, state.storage)) next = { ...next, storage };
   return next;
 }
 
@@ -121,6 +136,7 @@ function cleanHandler(handler: HandlerState): HandlerState {
   return {
     ...handler,
     waitsFor: shortened(handler.waitsFor),
+    detail: shortened(handler.detail),
     lastOperation:
       handler.lastOperation === undefined
         ? undefined
@@ -223,6 +239,8 @@ export function parseAgentState(text: string, what: string): AgentState {
         detail: component.get("detail").optionalString(),
         since: component.get("since").string(),
       })),
+    // An agent of an earlier version does not write it.
+    storage: reader.get("storage").isAbsent ? [] : reader.get("storage").items().map(parseStorage),
   };
 }
 
@@ -239,6 +257,14 @@ function parseGoalState(reader: JsonReader): GoalStateState {
     state,
     since: reader.get("since").string(),
     detail: reader.get("detail").optionalString(),
+  };
+}
+
+function parseStorage(reader: JsonReader): StorageState {
+  return {
+    purpose: reader.get("purpose").string() === "status" ? "status" : "packages",
+    origin: reader.get("origin").string(),
+    expiresAt: reader.get("expiresAt").optionalString(),
   };
 }
 
@@ -263,6 +289,7 @@ function parseHandler(reader: JsonReader): HandlerState {
         },
     nextRetryAt: reader.get("nextRetryAt").optionalString(),
     waitsFor: reader.get("waitsFor").optionalString(),
+    detail: reader.get("detail").optionalString(),
   };
 }
 
@@ -296,6 +323,10 @@ function describeHandler(handler: HandlerState): readonly string[] {
         ]),
     ...(handler.nextRetryAt === undefined ? [] : [`    next try at ${handler.nextRetryAt}`]),
     ...(handler.waitsFor === undefined ? [] : [`    waits for ${handler.waitsFor}`]),
+    // What its last command said is there already.
+    ...(handler.detail === undefined || last?.message?.includes(handler.detail) === true
+      ? []
+      : [`    says: ${handler.detail}`]),
   ];
 }
 

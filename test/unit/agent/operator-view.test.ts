@@ -1,7 +1,11 @@
 import { expect, test } from "bun:test";
 import { createOperatorView } from "../../../src/agent/operator-view.ts";
 import type { ExtensionsGoalState } from "../../../src/azure/goal-state.ts";
-import { readAgentState } from "../../../src/report/agent-state.ts";
+import {
+  describeAgentState,
+  initialAgentState,
+  readAgentState,
+} from "../../../src/report/agent-state.ts";
 import { createFakeSystem } from "../../fakes/system.ts";
 
 const goal = {
@@ -9,6 +13,7 @@ const goal = {
   source: "Fabric",
   activityId: "a",
   correlationId: "c",
+  handlers: [] as readonly unknown[],
 } as ExtensionsGoalState;
 const handler = { name: "Pub.Ext", version: "1.0" };
 
@@ -44,7 +49,7 @@ test("extensions.md DB-26: the operator sees goal state, what runs, and how the 
     {
       name: "Pub.Ext",
       state: "NotReady",
-      waitsFor: "failed",
+      detail: "failed",
       lastOperation: { operation: "enable", exitCode: 7, message: "no disk" },
     },
   ]);
@@ -64,4 +69,47 @@ test("system.md BET-31: a handler that is gone disappears, and nothing is writte
   expect(system.files.stat("/run/waagent/status.json")?.inode).toBe(inode as number);
   view.handlers([]);
   expect(readAgentState(system)?.handlers).toEqual([]);
+});
+
+test("extensions.md DB-26: what an extension says for its state is told apart from whom it waits for", () => {
+  using system = createFakeSystem();
+  const view = createOperatorView(system, "2.15.0.1");
+  const installing = { ...handler, status: "Installing", code: 0, message: "in work" };
+  view.handlers([{ ...installing, extensions: [] }], new Map([["pub.ext", "Pub.First"]]));
+  const [shown] = readAgentState(system)?.handlers ?? [];
+  expect(shown).toMatchObject({ waitsFor: "Pub.First", detail: "in work" });
+  const text = describeAgentState({
+    ...initialAgentState({ version: "1", pid: 1, startedAt: "t" }),
+    handlers: shown === undefined ? [] : [shown],
+  });
+  expect(text).toContain("    waits for Pub.First\n    says: in work\n");
+});
+
+test("wire-protocol.md HTTP-22: of storage addresses only hosts and the end of the permission are shown", () => {
+  using system = createFakeSystem();
+  const view = createOperatorView(system, "2.15.0.1");
+  const sas = (expiry: string): string => `sv=1&sr=b&sig=SECRET&se=${encodeURIComponent(expiry)}`;
+  view.goal(
+    {
+      ...goal,
+      statusBlob: { type: "BlockBlob", url: `https://one.test/c/b?${sas("2030-01-02T03:04:05Z")}` },
+      handlers: [
+        {
+          manifestUris: [
+            `https://two.test/m?${sas("2031-01-01")}`,
+            `https://two.test/n?${sas("2030-06-01T00:00Z")}`,
+            "http://three.test:8080/m",
+            "no address",
+          ],
+        },
+      ],
+    } as unknown as ExtensionsGoalState,
+    "processing",
+  );
+  expect(readAgentState(system)?.storage).toEqual([
+    { purpose: "status", origin: "https://one.test", expiresAt: "2030-01-02T03:04:05Z" },
+    { purpose: "packages", origin: "https://two.test", expiresAt: "2030-06-01T00:00:00Z" },
+    { purpose: "packages", origin: "http://three.test:8080", expiresAt: undefined },
+  ]);
+  expect(system.files.readText("/run/waagent/status.json")).not.toContain("SECRET");
 });

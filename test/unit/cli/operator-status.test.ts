@@ -20,6 +20,7 @@ function handler(name: string, state = "enabled"): HandlerState {
     lastOperation: undefined,
     nextRetryAt: undefined,
     waitsFor: undefined,
+    detail: undefined,
   };
 }
 

@@ -40,9 +40,15 @@ describe("execution", () => {
     const wanted = goal([on("A"), on("B", 1, "A"), on("C")]);
     // The clock of the fake machine jumps; this test waits for real.
     world.system.clock.automatic = false;
-    const ticking = setInterval(() => void world.system.clock.advance(250), 25);
+    const waits = new Set<string | undefined>();
+    const ticking = setInterval(() => {
+      waits.add(world.runner.waits().get("b"));
+      void world.system.clock.advance(250);
+    }, 25);
     await world.runner.process(wanted);
     clearInterval(ticking);
+    expect([...waits]).toEqual(["A"]);
+    expect(world.runner.waits()).toEqual(new Map());
     const seen = order();
     expect(seen.indexOf("begin B-1.0")).toBeGreaterThan(seen.indexOf("success A-1.0"));
     expect(seen.indexOf("end C-1.0")).toBeLessThan(seen.indexOf("success A-1.0"));

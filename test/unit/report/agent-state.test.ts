@@ -35,6 +35,7 @@ const handler: HandlerState = {
   },
   nextRetryAt: undefined,
   waitsFor: "Pub.Other",
+  detail: "half of it is done",
 };
 const firewall = {
   name: "firewall",
@@ -97,6 +98,7 @@ describe("changes", () => {
         {
           ...handler,
           waitsFor: secret,
+          detail: secret,
           lastOperation: {
             operation: "x",
             at: "",
@@ -171,6 +173,7 @@ Extensions:
     last install at 2030-01-01T00:00:02Z: exit code 0 after 1.2 s
     next try at 2030-01-01T01:00:00Z
     waits for Pub.Other
+    says: half of it is done
 `);
   expect(describeAgentState(initialAgentState(agent))).toContain(
     "Goal state: none yet\nExtensions: none\n",

@@ -165,6 +165,7 @@ test("wire-protocol.md STAT-21 STAT-35 extensions.md EXT-107: any extension stat
 test("system.md BET-31 LOGC-15: state files, manifests and logs of any content are read or refused", () => {
   const state = mergeAgentState(initialAgentState({ version: "1", pid: 1, startedAt: "t" }), {
     component: { name: "firewall", state: "ok", detail: "d", since: "t" },
+    storage: [{ purpose: "status", origin: "https://h", expiresAt: "t" }],
     handlers: [
       {
         name: "a",
@@ -174,6 +175,7 @@ test("system.md BET-31 LOGC-15: state files, manifests and logs of any content a
         lastOperation: undefined,
         nextRetryAt: undefined,
         waitsFor: "b",
+        detail: "c",
       },
     ],
   });
