@@ -3,13 +3,8 @@ import { AgentError, describe, isAgentError } from "../base/error.ts";
 import { Secret } from "../base/secret.ts";
 import type { Config } from "../config/table.ts";
 import type { Distro } from "../distro/distro.ts";
-import {
-  createAccount,
-  deleteAccount,
-  findAccount,
-  parseAccount,
-  setPassword,
-} from "../provision/accounts.ts";
+import { createAccount, deleteAccount, findAccount, parseAccount } from "../provision/accounts.ts";
+import { setPassword } from "../provision/passwords.ts";
 import { allowSudo, removeSudo } from "../provision/sudoers.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";

@@ -4,7 +4,7 @@ import type { Distro } from "../distro/distro.ts";
 import { setHostName } from "../machine/hostname.ts";
 import type { System } from "../system/system.ts";
 import type { SystemPath } from "../system/root.ts";
-import { createAccount, requireAccount, setPassword } from "./accounts.ts";
+import { createAccount, requireAccount } from "./accounts.ts";
 import { runCustomData, saveCustomData } from "./custom-data.ts";
 import { mixEntropy } from "./entropy.ts";
 import {
@@ -17,6 +17,7 @@ import { isCancelled } from "./failure.ts";
 import type { Journal } from "./journal.ts";
 import { ejectMedium } from "./media.ts";
 import type { OvfEnvironment } from "./ovf.ts";
+import { openForKeys, setPassword } from "./passwords.ts";
 import { lockRootPassword } from "./root-password.ts";
 import { installKeyPairs, installPublicKeys } from "./ssh-keys.ts";
 import { configureSshd } from "./sshd-config.ts";
@@ -78,9 +79,9 @@ export const STEPS: readonly Step[] = [
   {
     name: "password",
     run: async ({ system, distro, config, document }) => {
-      if (document.password === undefined) return;
       const account = await requireAccount(system, document.userName);
-      await setPassword(system, distro, account, { password: document.password, config });
+      if (document.password === undefined) await openForKeys(system, distro, account, { config });
+      else await setPassword(system, distro, account, { password: document.password, config });
     },
   },
   {

@@ -3,17 +3,20 @@ import { crypt } from "../../../src/base/crypt.ts";
 import { describe as inWords } from "../../../src/base/error.ts";
 import { Secret } from "../../../src/base/secret.ts";
 import {
-  applyHash,
   createAccount,
   deleteAccount,
   findAccount,
-  hashPassword,
   isSystemUser,
   minimumUid,
-  randomSalt,
   requireAccount,
-  setPassword,
 } from "../../../src/provision/accounts.ts";
+import {
+  applyHash,
+  hashPassword,
+  openForKeys,
+  randomSalt,
+  setPassword,
+} from "../../../src/provision/passwords.ts";
 import { configOf, createMachine, distroOf, USER_ID } from "./machine.ts";
 
 const distro = distroOf("Default");
@@ -243,6 +246,18 @@ describe("passwords", () => {
       "cannot be set on OpenBSD",
     );
   });
+});
+
+test("an account without password can be opened by keys on Alpine, whose sshd refuses locked ones; elsewhere it stays", async () => {
+  using system = createMachine();
+  const { account } = await createAccount(system, distro, { name: "alice" }, HOME);
+  await openForKeys(system, distro, account, { config: configOf() });
+  expect(system.files.readText("/etc/shadow")).toContain("alice:!:");
+  await openForKeys(system, distroOf("Alpine"), account, { config: configOf() });
+  expect(system.files.readText("/etc/shadow")).toContain("alice:*:");
+  system.commands.length = 0;
+  await openForKeys(system, distroOf("Alpine"), account, { config: configOf() });
+  expect(system.commands).toEqual([]);
 });
 
 describe("deleting an account", () => {
