@@ -9,6 +9,7 @@ import { HEARTBEAT_PERIOD_MS, sendHeartbeat } from "../report/heartbeat.ts";
 import { createMonitors, type MonitorDependencies } from "../report/monitors.ts";
 import { reportOpenSsl, reportOsInfo } from "../report/os-info.ts";
 import { createLogCollection } from "../report/log-collection.ts";
+import { logRotation } from "../report/log-rotation.ts";
 import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
@@ -87,13 +88,15 @@ export function monitorTasks(
         ];
   return [
     ...collecting,
-    ...monitors.map(({ name, periodMs, run }): Task => ({
-      thread: "MonitorHandler",
-      name,
-      periodMs: () => periodMs,
-      limitMs: LIMIT_MS,
-      run,
-    })),
+    ...[...monitors, logRotation(system, "/var/log/waagent.log")].map(
+      ({ name, periodMs, run }): Task => ({
+        thread: "MonitorHandler",
+        name,
+        periodMs: () => periodMs,
+        limitMs: LIMIT_MS,
+        run,
+      }),
+    ),
     {
       thread: "ExtHandler",
       name: "HeartBeat",
