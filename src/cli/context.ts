@@ -9,7 +9,7 @@ import type { Distro } from "../distro/distro.ts";
 import { createSystem } from "../system/create.ts";
 import type { TelemetryEvent } from "../system/event.ts";
 import type { LogIdentity, LogLevel } from "../system/log.ts";
-import { environment } from "../system/process.ts";
+import { environment, isJournal } from "../system/process.ts";
 import { join, type Root, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { earlySystem } from "./early.ts";
@@ -93,7 +93,7 @@ function appenders(ground: Ground, options: ContextOptions) {
   const provisioned = ground.early.files.exists(join(config["Lib.Dir"], "provisioned"));
   return {
     identity: options.identity,
-    stdout: { level: shown, write: options.write },
+    stdout: { level: shown, write: options.write, isJournal: isJournal() },
     file: { level: kept, path: LOG_FILE },
     console:
       config["Logs.Console"] && !provisioned

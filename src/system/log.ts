@@ -36,12 +36,26 @@ export interface LogOptions {
   readonly root: Root;
   readonly clock: Pick<Clock, "now" | "monotonic">;
   readonly identity: Required<Pick<LogIdentity, "thread">> & LogIdentity;
-  readonly stdout: { readonly level: LogLevel; readonly write: (line: string) => void } | undefined;
+  readonly stdout:
+    | {
+        readonly level: LogLevel;
+        readonly write: (line: string) => void;
+        /** It is the journal: every line tells its priority, so that `journalctl -p` works (`system.md` BET-23). */
+        readonly isJournal?: boolean;
+      }
+    | undefined;
   readonly file: { readonly level: LogLevel; readonly path: SystemPath } | undefined;
   readonly console: { readonly level: LogLevel; readonly path: SystemPath } | undefined;
 }
 
 const ORDER: Readonly<Record<LogLevel, number>> = { VERBOSE: 4, INFO: 3, WARNING: 1, ERROR: 0 };
+/** Of syslog. */
+const PRIORITIES: Readonly<Record<LogLevel, number>> = {
+  VERBOSE: 7,
+  INFO: 6,
+  WARNING: 4,
+  ERROR: 3,
+};
 const MAX_PERIODIC_KEYS = 1000;
 const LOG_MODE = 0o640;
 
@@ -65,7 +79,8 @@ export function createLog(options: LogOptions): Logger {
   const deliver = (level: LogLevel, identity: LogIdentity, message: string): void => {
     const line = formatLine(options.clock.now(), level, identity, message);
     const wanted = (limit: LogLevel): boolean => ORDER[level] <= ORDER[limit];
-    if (options.stdout !== undefined && wanted(options.stdout.level)) options.stdout.write(line);
+    if (options.stdout !== undefined && wanted(options.stdout.level))
+      options.stdout.write(options.stdout.isJournal === true ? withPriority(level, line) : line);
     if (options.file !== undefined && wanted(options.file.level))
       appendLine(options.root, options.file.path, line);
     if (identity.also !== undefined && wanted("INFO"))
@@ -112,6 +127,11 @@ export function createLog(options: LogOptions): Logger {
     };
   };
   return make({});
+}
+
+/** sd-daemon(3); the journal takes the mark away. It stores each line of a message by itself. */
+function withPriority(level: LogLevel, lines: string): string {
+  return lines.replace(/^(?=.)/gm, `<${PRIORITIES[level]}>`);
 }
 
 /** Opened, appended and closed per line, so logrotate needs no signal (`system.md` LOG-07). */

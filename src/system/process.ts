@@ -66,6 +66,17 @@ export function architecture(): string {
   return process.arch === "x64" ? "x86_64" : process.arch === "arm64" ? "aarch64" : process.arch;
 }
 
+/** Standard output goes to the journal: systemd names the stream it has made (systemd.exec(5), JOURNAL_STREAM). */
+export function isJournal(): boolean {
+  const [device, inode] = (process.env["JOURNAL_STREAM"] ?? "").split(":");
+  try {
+    const { dev, ino } = fs.fstatSync(STDOUT, { bigint: true });
+    return String(dev) === device && String(ino) === inode;
+  } catch {
+    return false; // standard output is closed
+  }
+}
+
 /** Whether standard output is a character device. `process.stdout.isTTY` would cost 3 ms of every start. */
 export function isTerminal(): boolean {
   try {

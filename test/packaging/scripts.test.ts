@@ -96,7 +96,7 @@ test("system.md INIT-08: OpenRC starts it after sshd, supervised and with a clea
 });
 
 testWith({ programs: ["logrotate"], root: true })(
-  "provisioning.md PKG-32: logrotate moves a log above 20 MB to a dated, compressed file and creates no new one",
+  "provisioning.md PKG-32 system.md LOG-09: logrotate moves a log above 20 MB to a dated, compressed file and creates no new one",
   () => {
     const folder = path.join(work, "logs");
     fs.mkdirSync(folder, { mode: 0o755 });

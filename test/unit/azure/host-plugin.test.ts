@@ -134,7 +134,7 @@ test("wire-protocol.md HGAP-04 MAP-13: health is one attempt without headers", a
   expect(takeUrls(system)).toEqual([`GET ${HOST}/health`]);
 });
 
-test("wire-protocol.md HGAP-07 MAP-17 HTTP-04: logs go up as they are, with deployment and client headers and half a minute of time", async () => {
+test("wire-protocol.md HGAP-07 MAP-17 HTTP-04 system.md LOGC-08: logs go up as they are, with deployment and client headers and half a minute of time", async () => {
   using system = createMachine();
   const { hostPlugin, platform } = start(system);
   platform.answers.set(`${HOST}/vmAgentLog`, { status: 200 });

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createLog } from "../../../src/system/log.ts";
@@ -73,7 +73,7 @@ describe("log", () => {
     expect(statSync(file).mode & 0o777).toBe(0o640);
   });
 
-  test("identical lines are all written; periodic ones only once per interval, until reset", () => {
+  test("system.md LOG-08: identical lines are all written; periodic ones only once per interval, until reset", () => {
     const { log, lines, clock } = setUp();
     log.info("same");
     log.info("same");
@@ -85,6 +85,46 @@ describe("log", () => {
     log.periodically("INFO", 60_000, "now and then");
     expect(lines.filter((line) => line.includes("same"))).toHaveLength(2);
     expect(lines.filter((line) => line.includes("now and then"))).toHaveLength(3);
+  });
+
+  test("system.md BET-23: what goes to the journal tells its priority, line by line; the file does not", () => {
+    const lines: string[] = [];
+    const log = createLog({
+      root: new Root(directory),
+      clock: new FakeClock({ now: Date.UTC(2024, 4, 1, 10, 20, 30) }),
+      identity: { thread: "Daemon" },
+      stdout: { level: "VERBOSE", write: (line) => lines.push(line), isJournal: true },
+      file: { level: "VERBOSE", path: "/journal.log" },
+      console: undefined,
+    });
+    log.error("broken\nin two lines");
+    log.warning("odd");
+    log.info("fine");
+    log.verbose("detail");
+    const time = "2024-05-01T10:20:30.000000Z";
+    expect(lines).toEqual([
+      `<3>${time} ERROR Daemon broken\n<3>in two lines\n`,
+      `<4>${time} WARNING Daemon odd\n`,
+      `<6>${time} INFO Daemon fine\n`,
+      `<7>${time} VERBOSE Daemon detail\n`,
+    ]);
+    expect(readFileSync(path.join(directory, "journal.log"), "utf8")).not.toContain("<");
+  });
+
+  test("system.md LOG-12: two processes write into one file, each line is whole", async () => {
+    const program = `
+      import { createLog } from ${JSON.stringify(path.resolve(import.meta.dir, "../../../src/system/log.ts"))};
+      import { Root } from ${JSON.stringify(path.resolve(import.meta.dir, "../../../src/system/root.ts"))};
+      const log = createLog({ root: new Root(${JSON.stringify(directory)}), clock: { now: () => 0, monotonic: () => 0 },
+        identity: { thread: process.argv.at(-1) }, stdout: undefined, file: { level: "INFO", path: "/shared.log" }, console: undefined });
+      for (let index = 0; index < 300; index += 1) log.info(process.argv.at(-1).repeat(900));`;
+    const script = path.join(directory, "writer.ts");
+    writeFileSync(script, program);
+    const writers = ["a", "b"].map((name) => Bun.spawn([process.execPath, script, name]));
+    expect(await Promise.all(writers.map((writer) => writer.exited))).toEqual([0, 0]);
+    const lines = readFileSync(path.join(directory, "shared.log"), "utf8").trimEnd().split("\n");
+    expect(lines).toHaveLength(600);
+    for (const line of lines) expect(line).toMatch(/ INFO (a a{900}|b b{900})$/);
   });
 
   test("extensions.md EXT-85: lines of one handler also go to its own file at INFO and above", () => {
