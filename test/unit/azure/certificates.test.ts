@@ -34,6 +34,8 @@ const TRANSPORT = {
   certificateFile: `${LIB}/TransportCert.pem`,
 } as const;
 
+const GOOD = certificatesXml(TENANT, { recipient: TRANSPORT_PAIR.certificate });
+
 const thumbprint = ({ certificate }: TestCertificate): string =>
   createHash("sha1").update(new X509Certificate(certificate).raw).digest("hex").toUpperCase();
 
@@ -118,7 +120,7 @@ test("wire-protocol.md WIRE-05 CERT-04 CERT-05 CERT-08 CERT-12 CERT-13 CERT-15 F
 
 test("wire-protocol.md DB-09 CERT-10 CERT-11: no argument and no other file ever holds a key, the empty password is given and the MAC skipped first", async () => {
   using c = machine();
-  await c.fetch(() => ({ body: certificatesXml(TENANT, { recipient: c.transport.certificate }) }));
+  await c.fetch(() => ({ body: GOOD }));
   const [cms, pkcs12] = c.system.commands;
   expect(cms?.slice(1, 5)).toEqual(["cms", "-decrypt", "-inform", "DER"]);
   expect(pkcs12).toEqual(["openssl", "pkcs12", "-nodes", "-password", "pass:", "-nomacver"]);
@@ -132,7 +134,7 @@ test("wire-protocol.md DB-09 CERT-10 CERT-11: no argument and no other file ever
 
 test("wire-protocol.md CERT-08: the saved message is what openssl cms decrypts", async () => {
   using c = machine();
-  await c.fetch(() => ({ body: certificatesXml(TENANT, { recipient: c.transport.certificate }) }));
+  await c.fetch(() => ({ body: GOOD }));
   const real = (name: string): string => c.system.files.realPath(`${LIB}/${name}`);
   const pfx = withOpenssl((run) =>
     run(
@@ -169,7 +171,7 @@ test("wire-protocol.md CERT-13: keys on elliptic curves work", async () => {
 
 test("wire-protocol.md CERT-04: a failed request or decryption moves on to the second cipher", async () => {
   using c = machine();
-  const good = certificatesXml(TENANT, { recipient: c.transport.certificate });
+  const good = GOOD;
   const failed = await c.fetch((request) =>
     request.headers?.["x-ms-cipher-name"] === "AES128_CBC" ? { status: 404 } : { body: good },
   );
@@ -228,7 +230,7 @@ test("wire-protocol.md CERT-06 CERT-07 FIX-04: no data means no certificates, an
 
 test("unchanged content costs no openssl, unless a file is gone", async () => {
   using c = machine();
-  const text = certificatesXml(TENANT, { recipient: c.transport.certificate });
+  const text = GOOD;
   const first = await c.fetch(() => ({ body: text }));
   c.system.commands.length = 0;
   expect(await c.fetch(() => ({ body: text }))).toEqual(first);
@@ -241,7 +243,7 @@ test("unchanged content costs no openssl, unless a file is gone", async () => {
 
 test("wire-protocol.md CERT-18: certificates of earlier goal states stay", async () => {
   using c = machine();
-  await c.fetch(() => ({ body: certificatesXml(TENANT, { recipient: c.transport.certificate }) }));
+  await c.fetch(() => ({ body: GOOD }));
   await c.fetch(() => ({ body: certificatesXml(EC, { recipient: c.transport.certificate }) }));
   for (const owner of [TENANT, EC])
     for (const extension of ["crt", "prv"])

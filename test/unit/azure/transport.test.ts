@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { ensureTransport, readTransport } from "../../../src/azure/transport.ts";
-import { createMachine, LIB, withOpenssl } from "./platform.ts";
+import { ensureTransport, readTransport, type Transport } from "../../../src/azure/transport.ts";
+import type { FakeSystem } from "../../fakes/system.ts";
+import { createMachine, LIB, makeCertificate, withOpenssl } from "./platform.ts";
 
 const OPTIONS = { openssl: "openssl", fresh: true } as const;
 const KEY = `${LIB}/TransportPrivate.pem` as const;
@@ -56,17 +57,24 @@ test("wire-protocol.md DB-26: one pair per boot, a new one after the next boot o
   expect(third.certificate).not.toBe(second.certificate);
 });
 
+/** A pair made before the test, as an earlier start left it. */
+const EARLIER = makeCertificate("/CN=LinuxTransport");
+function plant(system: FakeSystem): Transport {
+  system.files.write(KEY, EARLIER.key, { mode: 0o400 });
+  system.files.write(CERTIFICATE, EARLIER.certificate, { mode: 0o400 });
+  return readTransport(system, LIB) ?? expect.unreachable();
+}
+
 test("wire-protocol.md DHCP-01: another process takes the pair that is there", async () => {
-  using system = createMachine({ openssl: true });
-  const first = await ensureTransport(system, LIB, OPTIONS);
-  system.commands.length = 0;
+  using system = createMachine({ openssl: true, now: Date.now() - 86_400_000 });
+  const first = plant(system);
   expect(await ensureTransport(system, LIB, { ...OPTIONS, fresh: false })).toEqual(first);
   expect(system.commands).toEqual([]);
 });
 
 test("a pair that does not match, or is damaged, is replaced", async () => {
   using system = createMachine({ openssl: true });
-  await ensureTransport(system, LIB, OPTIONS);
+  plant(system);
   system.files.write(KEY, "garbage", { mode: 0o400 });
   expect(readTransport(system, LIB)).toBeUndefined();
   expect(await ensureTransport(system, LIB, { ...OPTIONS, fresh: false })).toBeDefined();
