@@ -27,7 +27,7 @@ export function remoteAccessTask(system: System, context: AgentContext, session:
     limitMs: LIMIT_MS,
     run: async (signal) => {
       const goal = session.goals.current();
-      if (goal === undefined) return;
+      if (goal === undefined || goal.remoteAccess?.isUnknown === true) return;
       const { incarnation, remoteAccess } = goal;
       await users.update({ incarnation, remoteAccess }, signal);
     },

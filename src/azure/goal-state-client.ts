@@ -145,14 +145,15 @@ export function createGoalStateClient(
     return summary;
   };
 
-  /** JIT-01: AES only. Without a key pair there are no users we could make. */
+  /** JIT-01: AES only. Without a key pair the list cannot be had, which must not look as if there were none (JIT-11). */
   const fetchRemoteAccess = async (
     uri: string | undefined,
     history: HistoryEntry,
     signal: AbortSignal | undefined,
   ): Promise<RemoteAccess | undefined> => {
-    const transport = uri === undefined ? undefined : await options.transport(signal);
-    if (uri === undefined || transport === undefined) return undefined;
+    if (uri === undefined) return undefined;
+    const transport = await options.transport(signal);
+    if (transport === undefined) return { incarnation: "", users: [], isUnknown: true };
     const headers = encryptedPayloadHeaders(transport, "AES128_CBC");
     const text = await wire.get(uri, { what: "the RemoteAccess document", headers, signal });
     history.save("RemoteAccess.xml", text);

@@ -104,6 +104,8 @@ export interface CertificateSummary {
 export interface RemoteAccess {
   readonly incarnation: string;
   readonly users: readonly RemoteUser[];
+  /** There is a list, but it could not be asked for: nobody is made or removed. */
+  readonly isUnknown?: boolean;
 }
 
 export interface RemoteUser {

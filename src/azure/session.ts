@@ -18,7 +18,7 @@ import { createWireClient, type WireClient } from "./wire-client.ts";
  *       discovery: config["Protocol.EndpointDiscovery"],
  *       connect: (endpoint, signal) => openSession(system, endpoint, { libDir, openssl, fresh: true, signal, ... }),
  *     });
- *     await reportHealth(system, session.wire, healthTarget(session.goals.current()), { health });
+ *     await reportHealth(system, session.wire, { incarnation: goal.incarnation, ...goal.vm }, { health });
  *     const { goalState, extensionsChanged } = await session.goals.update();
  *     await uploadStatus(system, session, { document, blob: goalState.extensions.statusBlob });
  */

@@ -203,7 +203,7 @@ describe("commands", () => {
     );
   });
 
-  test("system.md DAEMON-03 DAEMON-07: helper programs see the daemon's version and OPENSSL_FIPS", () => {
+  test("system.md DAEMON-03 DAEMON-07 wire-protocol.md CERT-19: helper programs see the daemon's version and OPENSSL_FIPS", () => {
     const directory = root({
       "/etc/os-release": "ID=azurelinux\nVERSION_ID=3.0\n",
       "/etc/waagent.conf": "OS.EnableFIPS=y\n",

@@ -298,6 +298,16 @@ test("wire-protocol.md CERT-03: without a transport certificate the goal state i
   );
 });
 
+test("without a transport certificate the list of users is unknown, which is not the same as empty", async () => {
+  using w = world();
+  w.platform.answers.set(URLS.goalState, {
+    body: goalStateXml({ certificates: false, remoteAccess: true }),
+  });
+  const { goals } = await w.open({ fastTrack: false });
+  expect(goals.current()?.remoteAccess?.isUnknown).toBe(true);
+  expect(takeUrls(w.system)).not.toContain(`GET ${URLS.remoteAccess}`);
+});
+
 test("wire-protocol.md GS-40 GS-41 GS-42 FIX-05: settings for a certificate that is not there yet cause two more full fetches, a period apart, then a warning", async () => {
   using w = world();
   w.fastTrack({ etag: "1" });
