@@ -1,6 +1,11 @@
 import { describe, isAgentError } from "../base/error.ts";
+import { removeMetadataProtocol } from "../machine/firewall-legacy.ts";
+import { setUpRdma } from "../machine/rdma.ts";
 import { activateResourceDisk } from "../machine/resource-disk.ts";
+import { handOverToScvmm } from "../machine/scvmm.ts";
 import { activateSwap } from "../machine/swap.ts";
+import { kernelRelease } from "../report/os-info.ts";
+import { spawnDetached } from "../system/process.ts";
 import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { provisionMachine } from "./provisioning.ts";
@@ -22,6 +27,11 @@ export interface BootStep {
 }
 
 const RETRY_MS = 15_000;
+const DAY_MS = 24 * 60 * 60_000;
+const ROOT = 0;
+const INSTALLER_ENVIRONMENT = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+};
 
 /** Errors: only AgentError "cancelled". */
 export async function boot(
@@ -53,8 +63,23 @@ export function bootSteps(
   context: AgentContext,
   { connection, view }: { readonly connection: Connection; readonly view: OperatorView },
 ): readonly BootStep[] {
-  const { config } = context;
+  const { config, distro } = context;
+  const { keepsMachine, provisions } = profileOf(config);
   return [
+    {
+      name: "Detection of System Center VMM",
+      wanted: config.DetectScvmmEnv,
+      run: async (signal) => {
+        const startInstaller = (argv: readonly string[]): void => {
+          // Below a scratch root nothing outside of it is run.
+          if (system.root.isMachine) spawnDetached(argv, INSTALLER_ENVIRONMENT);
+        };
+        const options = { kernelRelease: kernelRelease(system), startInstaller };
+        if (!(await handOverToScvmm(system, config, options))) return;
+        // The installer has the machine now. An agent that ended here would be started again and again.
+        for (;;) await system.clock.sleep(DAY_MS, signal);
+      },
+    },
     {
       name: "Forgetting the saved endpoint",
       wanted: true,
@@ -68,7 +93,7 @@ export function bootSteps(
     },
     {
       name: "Resource disk",
-      wanted: profileOf(config).keepsMachine,
+      wanted: keepsMachine,
       run: async () => {
         const disk = await activateResourceDisk(system, config);
         view.component("resource disk", disk.state, "reason" in disk ? disk.reason : undefined);
@@ -77,11 +102,30 @@ export function bootSteps(
     },
     {
       name: "Provisioning",
-      wanted: profileOf(config).provisions,
+      wanted: provisions,
       run: async (signal) => {
         const outcome = await provisionMachine(system, context, connection, signal);
         view.component("provisioning", outcome.status, outcome.failure);
       },
+    },
+    {
+      name: "RDMA",
+      wanted: keepsMachine,
+      run: async (signal) => {
+        await setUpRdma(system, config, distro, {
+          kernelRelease: kernelRelease(system),
+          sharedConfig: async () => {
+            // Written with every goal state, and this one is from now.
+            await connection.open(signal);
+            return system.files.readText(join(libDirectory(config), "SharedConfig.xml"));
+          },
+        });
+      },
+    },
+    {
+      name: "Clean-up after old agents",
+      wanted: keepsMachine,
+      run: () => removeMetadataProtocol(system, config, ROOT),
     },
   ];
 }

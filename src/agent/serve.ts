@@ -8,6 +8,7 @@ import {
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
+import { clockTask } from "./clock-task.ts";
 import { goalTasks, type GoalTasksOptions } from "./goal-tasks.ts";
 import { environmentTasks } from "./environment-tasks.ts";
 import { createResources } from "../extensions/resources.ts";
@@ -80,6 +81,7 @@ export async function serve(
       run: (abort) => sender.sendExtensionEvents(abort),
     },
   ];
+  tasks.push(clockTask(system, () => group.wake()));
   const group = startTasks(system, tasks, signal);
   goal.connect(group);
   await group.finished;
