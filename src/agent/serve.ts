@@ -3,7 +3,7 @@ import { describe, isAgentError } from "../base/error.ts";
 import {
   COLLECT_PERIOD_MS,
   createTelemetrySender,
-  type PostTelemetry,
+  postThrough,
 } from "../report/telemetry-sender.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
@@ -42,7 +42,7 @@ export async function serve(
   const session = await openPatiently(system, context, connection, signal);
 
   const sender = createTelemetrySender(system, spool, {
-    post: telemetryPost(session),
+    post: postThrough(session.wire),
     enabled: config["Telemetry.Enabled"],
     extensionLogDirectory: extensionLogDirectory(config),
   });
@@ -104,18 +104,6 @@ async function openPatiently(
       await system.clock.sleep(seconds(context.config["Extensions.GoalStatePeriod"]), signal);
     }
   }
-}
-
-/** `wire-protocol.md` MAP-10, TEL-31. */
-function telemetryPost(session: Session): PostTelemetry {
-  return (body, { flush, signal }) =>
-    session.wire.post("/machine?comp=telemetrydata", body, {
-      what: "telemetry",
-      attempts: 3,
-      throttledAttempts: 3,
-      throttleDelayMs: flush ? 2000 : 8000,
-      signal,
-    });
 }
 
 /** Leaving must not take long; what is not delivered stays on disk. */
