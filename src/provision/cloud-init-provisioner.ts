@@ -12,6 +12,7 @@ import { copyPath, saveCopy } from "./media.ts";
 import { decodeOvf, parseOvf, type OvfEnvironment } from "./ovf.ts";
 import type { ProvisionOptions, ProvisionOutcome } from "./outcome.ts";
 import { AGENT_EVENT_NAME, tellFailed, tellStarting, uptime, type Reporter } from "./report.ts";
+import { readReportedVmId } from "./vm-id.ts";
 
 const POLL_MS = 1000;
 const MAX_POLLS = 1800;
@@ -45,7 +46,7 @@ export async function provisionWithCloudInit(
     await detect();
     afterStep("detect");
     // cloud-init reports by itself; a NotReady after its Ready would take the VM back (DB-25).
-    if (!hasReportedReady(system, vmId)) await tellStarting(system, reporter);
+    if (!hasReportedReady(system)) await tellStarting(system, reporter);
     afterStep("report-starting");
     await waitForHostKey(system, config);
     writeJournal(system, config, { ...emptyJournal(vmId), done: ["cloud-init"] });
@@ -160,14 +161,14 @@ async function poll<Result>(
 }
 
 /** Its success in the host's pool, for this VM. */
-function hasReportedReady(system: System, vmId: string): boolean {
+function hasReportedReady(system: System): boolean {
   try {
     const report = readProvisioningReport(system) ?? "";
     const fields = report.split("|").map((field) => field.toLowerCase());
     return (
       fields.includes("result=success") &&
       fields.some((field) => field.startsWith("agent=cloud-init")) &&
-      fields.includes(`vm_id=${vmId.toLowerCase()}`)
+      fields.includes(`vm_id=${readReportedVmId(system)}`)
     );
   } catch (error) {
     system.log.verbose(`The host's pool cannot be read: ${describe(error)}`);

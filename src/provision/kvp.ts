@@ -2,6 +2,7 @@ import { AgentError, describe } from "../base/error.ts";
 import { formatTimestamp0 } from "../base/time.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { readReportedVmId } from "./vm-id.ts";
 
 type Machine = Pick<System, "exec" | "files" | "log" | "clock">;
 
@@ -99,11 +100,15 @@ export function parsePool(bytes: Uint8Array): { readonly key: string; readonly v
 export async function writeProvisioningReport(
   system: Machine,
   report: ProvisioningReport,
-  facts: { readonly agent: string; readonly vmId: string },
+  facts: { readonly agent: string },
 ): Promise<void> {
   if (!system.files.exists(DIRECTORY)) return;
   try {
-    const value = formatReport(report, { ...facts, epochMs: system.clock.now() });
+    const value = formatReport(report, {
+      agent: facts.agent,
+      vmId: readReportedVmId(system),
+      epochMs: system.clock.now(),
+    });
     await putRecord(system, REPORT_KEY, value);
   } catch (error) {
     system.log.warning(`The provisioning report was not left for the host: ${describe(error)}`);

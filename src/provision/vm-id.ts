@@ -37,6 +37,22 @@ async function outputOf(
   }
 }
 
+/**
+ * The id that reports to the host carry: lower case, and in the other byte order only on machines without EFI
+ * (`system.md` PEER-07). "" when the firmware does not tell it.
+ */
+export function readReportedVmId(system: Pick<System, "files" | "log">): string {
+  try {
+    const text = system.files.readTextIfExists(PRODUCT_UUID)?.trim().toLowerCase() ?? "";
+    const isFirstGeneration =
+      !system.files.exists("/sys/firmware/efi") && !system.files.exists("/dev/efi");
+    return isFirstGeneration ? swapUuid(text) : text;
+  } catch (error) {
+    system.log.verbose(`${PRODUCT_UUID} cannot be read: ${describe(error)}`);
+    return "";
+  }
+}
+
 /** Byte order of the first three groups changed, case kept; a text that is no UUID stays as it is (ID-02). */
 export function swapUuid(text: string): string {
   if (!UUID.test(text)) return text;

@@ -71,7 +71,9 @@ describe("the pool", () => {
     await writeProvisioningReport(system, { result: "success", fields: {} }, facts);
     const pool = parsePool(system.files.read(KVP_POOL));
     expect(pool.map(({ key }) => key)).toEqual(["PROVISIONING_REPORT", "OTHER"]);
-    expect(pool[0]?.value).toStartWith("result=success|");
+    expect(pool[0]?.value).toStartWith(
+      `result=success|agent=WALinuxAgent/2.15.0.1|pps_type=None|vm_id=${VM_ID.toLowerCase()}|`,
+    );
     expect(readProvisioningReport(system)).toBe(pool[0]!.value);
     expect(system.commands.at(-1)?.slice(0, 3)).toEqual(["flock", "-w", "10"]);
   });

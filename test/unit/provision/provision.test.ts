@@ -186,6 +186,23 @@ describe("provisioning from the DVD", () => {
     expect(system.files.exists("/etc/hostname")).toBe(false);
   });
 
+  test("provisioning.md SSH-16: the SSH service is restarted after the host keys, by the adapter's command; its failure is a warning", async () => {
+    using system = createMachine();
+    insertDvd(system, DOCUMENT);
+    system.programs.set("systemctl", () => ({ code: 1, stderr: "no systemd" }));
+    const restartSsh = ["systemctl", "restart", "sshd"];
+    const { outcome } = await run(system, { distro: distroOf("Default", { restartSsh }) });
+    expect(outcome.status).toBe("provisioned");
+    const last = (name: string) => system.commands.findLastIndex(([program]) => program === name);
+    expect(system.commands[last("systemctl")]).toEqual(restartSsh);
+    expect(last("systemctl")).toBeGreaterThan(last("ssh-keygen"));
+    using quiet = createMachine();
+    insertDvd(quiet, DOCUMENT);
+    quiet.programs.set("systemctl", () => ({ code: 1 }));
+    await run(quiet, { distro: distroOf("Default", { restartSsh: undefined }) });
+    expect(quiet.commands).not.toContainEqual(restartSsh);
+  });
+
   test("provisioning.md DB-37: a name that cannot be published is told and does not cost the VM", async () => {
     using system = createMachine();
     insertDvd(system, DOCUMENT);
@@ -265,7 +282,7 @@ describe("failures", () => {
       "[ProvisionError] Failed to provision: [OSUtilError] Could not read /etc/ssh/sshd_config",
     ],
   ])(
-    "provisioning.md PROV-20 HLTH-02 %s, and that is told",
+    "provisioning.md PROV-20 HLTH-02 ERR-01 ERR-02 ERR-03 ERR-04 ERR-05 ERR-07 DB-01 DB-02: %s, and that is told",
     async (_, change, document, expected) => {
       const { system, outcome, told } = await failure(change, document ?? DOCUMENT);
       using __ = system;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { isSameVm, readVmId, swapUuid } from "../../../src/provision/vm-id.ts";
+import { isSameVm, readReportedVmId, readVmId, swapUuid } from "../../../src/provision/vm-id.ts";
 import { createMachine, FIRMWARE_UUID, VM_ID } from "./machine.ts";
 
 const FILE = "/sys/class/dmi/id/product_uuid";
@@ -27,6 +27,15 @@ describe("the id of the VM", () => {
     expect(await readVmId(system)).toBe("");
     system.programs.set("sysctl", () => ({ stdout: `${FIRMWARE_UUID}\n` }));
     expect(await readVmId(system, { isOpenBsd: true })).toBe(FIRMWARE_UUID);
+  });
+
+  test("system.md PEER-07: reports to the host have it in lower case, swapped only where there is no EFI", () => {
+    using system = createMachine();
+    expect(readReportedVmId(system)).toBe(VM_ID.toLowerCase());
+    system.files.makeDirectory("/sys/firmware/efi");
+    expect(readReportedVmId(system)).toBe(FIRMWARE_UUID.toLowerCase());
+    system.files.remove(FILE);
+    expect(readReportedVmId(system)).toBe("");
   });
 
   test("provisioning.md ID-04: the same in any case and either byte order", () => {
