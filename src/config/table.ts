@@ -257,6 +257,11 @@ export const KEYS = {
     "n: interfaces, routes, DHCP and host name publishing are left alone.",
     { kind: "own", shown: false },
   ),
+  "Provisioning.ManageEtcHosts": boolean(
+    false,
+    "Keep a line for the host name in /etc/hosts when provisioning.",
+    { kind: "own", shown: false },
+  ),
   "Telemetry.Enabled": boolean(true, "n: no telemetry leaves the machine.", {
     kind: "own",
     shown: false,

@@ -2,6 +2,7 @@ import { AgentError, describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { Distro } from "../distro/distro.ts";
 import { setDhcpHostName } from "../machine/hostname-dhcp.ts";
+import { removeHostsEntry } from "../machine/hostname-hosts.ts";
 import { setHostName } from "../machine/hostname.ts";
 import { primaryInterface } from "../machine/network.ts";
 import { readRoutes } from "../machine/routes.ts";
@@ -21,6 +22,7 @@ export type DeprovisionAction =
   /** The file stays, because programs expect it, but has no content. */
   | { readonly do: "empty-file"; readonly file: SystemPath }
   | { readonly do: "host-name"; readonly name: string }
+  | { readonly do: "remove-hosts-entry" }
   | { readonly do: "lock-root-password" }
   | { readonly do: "delete-user"; readonly name: string }
   | { readonly do: "remove-sudo"; readonly name: string };
@@ -40,6 +42,8 @@ export function describeAction(action: DeprovisionAction): string {
       return `empty ${action.file}`;
     case "host-name":
       return `set the host name to ${action.name}`;
+    case "remove-hosts-entry":
+      return "remove the line of waagent from /etc/hosts";
     case "lock-root-password":
       return "disable the password of root";
     case "delete-user":
@@ -81,6 +85,9 @@ export async function runAction(
       setDhcpHostName(system, distro, action.name, {
         interfaceName: primaryInterface(readRoutes(system)),
       });
+      return;
+    case "remove-hosts-entry":
+      removeHostsEntry(system);
       return;
     case "lock-root-password":
       await lockRootPassword(system, distro, config);

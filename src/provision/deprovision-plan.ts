@@ -1,6 +1,7 @@
 import { describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { Distro } from "../distro/distro.ts";
+import { hasHostsEntry } from "../machine/hostname-hosts.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { findAccount, isSystemUser } from "./accounts.ts";
@@ -124,6 +125,7 @@ export async function planDeprovision(
     { actions: remove(...cgroupFiles(distro)) },
     machineIdPart(system, distro, remove),
     cloudInitPart(system),
+    { actions: hasHostsEntry(system) ? [{ do: "remove-hosts-entry" }] : [] },
     { actions: remove(...MORE_FILES, ...dropInFiles(config)) },
     options.user
       ? {

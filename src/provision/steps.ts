@@ -1,6 +1,7 @@
 import { describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { Distro } from "../distro/distro.ts";
+import { writeHostsEntry } from "../machine/hostname-hosts.ts";
 import { setHostName } from "../machine/hostname.ts";
 import type { System } from "../system/system.ts";
 import type { SystemPath } from "../system/root.ts";
@@ -49,7 +50,10 @@ export interface Step {
 export const STEPS: readonly Step[] = [
   {
     name: "host-name",
-    run: ({ system, distro, document }) => setHostName(system, distro, document.hostName),
+    run: async ({ system, distro, config, document }) => {
+      await setHostName(system, distro, document.hostName);
+      writeHostsEntry(system, config, document.hostName);
+    },
   },
   {
     name: "publish-host-name",

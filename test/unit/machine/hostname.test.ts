@@ -1,6 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import { rowOf } from "../../../src/distro/rows.ts";
 import { setDhcpHostName } from "../../../src/machine/hostname-dhcp.ts";
+import {
+  editHosts,
+  hasHostsEntry,
+  removeHostsEntry,
+  writeHostsEntry,
+} from "../../../src/machine/hostname-hosts.ts";
 import { rewriteSetting } from "../../../src/machine/hostname-rewrite.ts";
 import { currentHostName, setHostName } from "../../../src/machine/hostname.ts";
 import type { SystemPath } from "../../../src/system/root.ts";
@@ -115,6 +121,31 @@ describe("setting the host name", () => {
     expect(currentHostName(system)).toBe("vm1");
     system.files.write("/proc/sys/kernel/hostname", "running\n");
     expect(currentHostName(system)).toBe("running");
+  });
+});
+
+describe("the line in /etc/hosts", () => {
+  const on = { "Provisioning.ManageEtcHosts": true };
+  const before = "127.0.0.1 localhost\n\n# mine\n10.0.0.9 db # not ours";
+
+  test("provisioning.md DB-13: only when wanted, marked, and beside the user's lines, which stay", () => {
+    using system = machine({ "/etc/hosts": before });
+    writeHostsEntry(system, { "Provisioning.ManageEtcHosts": false }, "vm1");
+    expect(system.files.readText("/etc/hosts")).toBe(before);
+    writeHostsEntry(system, on, "vm1.example.com");
+    writeHostsEntry(system, on, "vm2");
+    expect(system.files.readText("/etc/hosts")).toBe(`${before}\n127.0.1.1 vm2 # waagent\n`);
+    expect(system.files.stat("/etc/hosts")?.mode).toBe(0o644);
+    expect(hasHostsEntry(system)).toBe(true);
+    removeHostsEntry(system);
+    expect(system.files.readText("/etc/hosts")).toBe(`${before}\n`);
+    expect(hasHostsEntry(system)).toBe(false);
+  });
+
+  test("provisioning.md DB-13: a full name has its short one, and a name that is there needs no line", () => {
+    expect(editHosts("", "a.b.c")).toBe("127.0.1.1 a.b.c a # waagent\n");
+    expect(editHosts("1.2.3.4 x vm1\n", "vm1")).toBe("1.2.3.4 x vm1\n");
+    expect(editHosts("#1.2.3.4 vm1\n", "vm1")).toBe("#1.2.3.4 vm1\n127.0.1.1 vm1 # waagent\n");
   });
 });
 
