@@ -579,4 +579,21 @@ exit 0
     expect(world.system.files.exists(`${LIB}/${NAME}-1.0/status/${name}.1.status`)).toBe(true);
     expect(world.system.files.exists(`${LIB}/${NAME}-1.0/x`)).toBe(false);
   });
+
+  test("extensions.md MC-10: a handler that becomes multi-config keeps its old files, nothing is converted", async () => {
+    world.offer(multi("1.0"));
+    await world.runner.process(enable("1.0", 4));
+    const wanted = wantedOf("1.0", ["a", 1]);
+    await world.runner.process(wanted);
+    const names = world.system.files.list(`${LIB}/${NAME}-1.0/config`);
+    expect(names).toContain("4.settings");
+    expect(names).toContain("a.1.settings");
+    expect(world.system.files.list(`${LIB}/${NAME}-1.0/status`)).toEqual([
+      "4.status",
+      "a.1.status",
+    ]);
+    expect(world.runner.reports(wanted)).toMatchObject([
+      { status: "Ready", extensions: [{ extensionName: "a", sequence: 1 }] },
+    ]);
+  });
 });
