@@ -52,7 +52,8 @@ export function goalTasks(
   const runner = createExtensionsRunner(system, withProfile(config), {
     source: createPackageSource(session.storage, options.connection.history, verify),
     wireServerAddress: session.endpoint,
-    environment: environment(),
+    // `extensions.md` RUN-02, EXT-74.
+    environment: { ...environment(), _AZURE_GUEST_AGENT_DAEMON_VERSION_: context.version },
     onProgress: () => group?.wakeTask("ReportStatus"),
     onCommand: view.command,
     configFile: context.configFile ?? "/etc/waagent.conf",

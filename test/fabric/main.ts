@@ -11,10 +11,16 @@ import { firstBoot } from "./scenarios.ts";
 const USAGE = `An emulated Azure host: WireServer, host plugin, instance metadata, blob store, DHCP.
 
 usage: bun run fabric [--scenario FILE.json] [--shell] [--json-log]
+       bun run fabric --extension PACKAGE.zip [--settings FILE.json] [--protected FILE.json] [--name NAME] [--keep-logs DIR]
   --scenario FILE  what the host does (type Scenario in test/fabric/scenario.ts); default: one VM, one extension
   --shell          opens a shell in the guest: a throw-away copy of this machine that reaches the host
   --json-log       one JSON object per event instead of a line of text
   --loopback       no namespaces: listens on free ports of 127.0.0.1 and prints which stands for which address
+  --extension FILE takes one package through install, enable, update, disable and uninstall by the compiled agent, and
+                   prints what it ran and what the platform would see; exit code 1 when a step does not succeed
+  --settings FILE  public settings for --extension;  --protected FILE  protected ones, encrypted on the way
+  --name NAME      handler name; default: from the file's name (Publisher.Type__1.2.3.zip) or the handler manifest
+  --keep-logs DIR  where logs and output of the extension are copied to
   --inside SOCKET  (used by the tests) runs in this network namespace and is steered through SOCKET
 `;
 
@@ -25,6 +31,11 @@ const { values } = parseArgs({
     "json-log": { type: "boolean" },
     loopback: { type: "boolean" },
     inside: { type: "string" },
+    extension: { type: "string" },
+    settings: { type: "string" },
+    protected: { type: "string" },
+    name: { type: "string" },
+    "keep-logs": { type: "string" },
     help: { type: "boolean" },
   },
 });
@@ -32,6 +43,19 @@ const { values } = parseArgs({
 if (values.help === true) {
   process.stdout.write(USAGE);
   process.exit(0);
+}
+if (values.extension !== undefined) {
+  // Only here: the tests' guest needs a compiled agent.
+  const { runExtension } = await import("./author.ts");
+  const code = await runExtension({
+    file: values.extension,
+    settings: values.settings,
+    protected: values.protected,
+    name: values.name,
+    keepLogs: values["keep-logs"],
+    write: (text) => void process.stdout.write(text),
+  });
+  process.exit(code);
 }
 const scenario: Scenario =
   values.scenario === undefined

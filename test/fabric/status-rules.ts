@@ -96,7 +96,16 @@ const extensionStatus = object({
 const handler = object({
   handlerVersion: version,
   handlerName: text,
-  status: oneOf("Ready", "NotReady", "Installing", "Unresponsive"),
+  // A heartbeat's own word is passed on as it is, and handlers write it in lower case (`extensions.md` EXT-114).
+  status: oneOf(
+    "Ready",
+    "NotReady",
+    "Installing",
+    "Unresponsive",
+    "ready",
+    "notready",
+    "installing",
+  ),
   code: integer,
   useExactVersion: boolean,
   "formattedMessage?": message,
