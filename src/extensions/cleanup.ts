@@ -16,7 +16,7 @@ import {
   type HandlerRef,
   type Layout,
 } from "./layout.ts";
-import { listHandlers } from "./store.ts";
+import { findInstalled, listHandlers } from "./store.ts";
 
 /**
  * Handlers that the goal state does not name any more are deleted, without running any of their commands
@@ -26,8 +26,13 @@ export async function removeVanished(
   system: System,
   layout: Layout,
   goal: ExtensionsGoalState,
-  limits: ResourceControl,
+  options: {
+    readonly limits: ResourceControl;
+    /** Versions whose status is reported for the goal; their directories stay in any state. */
+    readonly reported: readonly HandlerRef[];
+  },
 ): Promise<void> {
+  const { limits, reported } = options;
   const isWanted = (handler: HandlerRef): boolean =>
     goal.handlers.some((wanted) => sameName(wanted.name, handler.name));
   for (const handler of listHandlers(system, layout)) {
@@ -45,8 +50,33 @@ export async function removeVanished(
         system.log.warning(`${base} could not be removed: ${describe(error)}`);
     }
   }
+  removeFailedVersions(system, layout, reported);
   removeOrphanedPackages(system, layout, isWanted);
   removeOrphanedJournals(system, layout, isWanted);
+}
+
+/** Versions whose install never succeeded, once another version of the handler is installed; EXT-19 leaves them for ever. */
+function removeFailedVersions(
+  system: Pick<System, "files" | "log">,
+  layout: Layout,
+  reported: readonly HandlerRef[],
+): void {
+  const handlers = listHandlers(system, layout);
+  for (const handler of handlers) {
+    const installed = findInstalled(handlers, handler.name);
+    if (handler.state !== "NotInstalled" || installed === undefined) continue;
+    const { name, version } = handler;
+    if (reported.some((one) => sameName(one.name, name) && one.version === version)) continue;
+    try {
+      system.files.remove(packageOf(layout, handler));
+      system.files.remove(baseOf(layout, handler));
+      system.log.info(
+        `Removed ${handler.name} ${handler.version}, which was never installed; ${installed.version} is`,
+      );
+    } catch (error) {
+      system.log.warning(`${baseOf(layout, handler)} could not be removed: ${describe(error)}`);
+    }
+  }
 }
 
 /** Package files without a directory, in the names of this agent and of older ones (DB-08). */

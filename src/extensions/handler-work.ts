@@ -111,7 +111,8 @@ export async function doWork(
     else if (handler.state === "disabled") await steps.disableOnly(target);
     else await steps.uninstall(target);
   } catch (error) {
-    if (!isAgentError(error, "cancelled")) journal.remove();
+    // What failed for want of disk or memory goes on where it stopped; a command that failed begins anew (EXT-61).
+    if (error instanceof HandlerError) journal.remove();
     throw error;
   }
   journal.remove();

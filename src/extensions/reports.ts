@@ -224,12 +224,7 @@ function failedInMemory(goal: HandlerGoal, place: HandlerRef, failure: Failure):
       return {
         extensionName: extension,
         sequence: entry.sequence,
-        status: substitute(
-          { name: displayName(goal.name, extension) },
-          "error",
-          failure.code,
-          failure.message,
-        ),
+        status: substitute({ handler: place, extension }, "error", failure.code, failure.message),
       };
     }),
   };

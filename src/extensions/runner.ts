@@ -17,6 +17,7 @@ import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
 import { reportDisk, reportGoal } from "./reports.ts";
 import { canVerify, verifyPackage, writeTrustAnchor } from "./signature.ts";
+import { listHandlers, resolveHandler } from "./store.ts";
 
 export interface RunnerOptions {
   readonly source: PackageSource;
@@ -167,7 +168,13 @@ export function createExtensionsRunner(
       },
       onUnwritten: (item, failure) => unwritten.set(key(item.handler, item.settings), failure),
     });
-    await removeVanished(system, layout, goal, context.limits);
+    const onDisk = listHandlers(system, layout);
+    await removeVanished(system, layout, goal, {
+      limits: context.limits,
+      reported: goal.handlers.map(
+        (handler) => chosen.get(handler.name.toLowerCase()) ?? resolveHandler(onDisk, handler),
+      ),
+    });
     return outcome(goal, "Success", CODE.success, "GoalState executed successfully");
   };
 

@@ -20,7 +20,7 @@ const STATUSES: readonly string[] = ["transitioning", "warning", "error", "succe
 
 export interface StatusSource {
   readonly handler: HandlerRef;
-  /** Name that the extension is reported under: `<Handler>` or `<Handler>.<Ext>`. */
+  /** `<Handler>` or `<Handler>.<Ext>`, for texts and for what the agent writes in the extension's place. */
   readonly name: string;
   /** Only for multi-config. */
   readonly extension: string | undefined;
@@ -72,7 +72,7 @@ export function readStatusFile(
     );
   }
   try {
-    const status = parseStatus(reader);
+    const status = { ...parseStatus(reader), name: reportedName(source) };
     return text.length > LARGE ? cut(status) : status;
   } catch (error) {
     return substitute(
@@ -84,7 +84,12 @@ export function readStatusFile(
   }
 }
 
-/** Errors: AgentError "bad-input" with the place in the document (STAT-31). */
+/** The platform's own name for what is reported; what the file calls itself does not count. */
+function reportedName(source: StatusSource): string {
+  return source.extension ?? source.handler.name;
+}
+
+/** Without the name. Errors: AgentError "bad-input" with the place in the document (STAT-31). */
 export function parseStatus(reader: JsonReader): ExtensionStatus {
   if (reader.value === null || (Array.isArray(reader.value) && reader.value.length === 0))
     return EMPTY;
@@ -96,7 +101,7 @@ export function parseStatus(reader: JsonReader): ExtensionStatus {
   const message = formattedMessage(status.get("formattedMessage"));
   const substatus = status.get("substatus");
   return {
-    name: textOrNull(status.get("name")),
+    name: null,
     operation: status.get("operation").value ?? null,
     status: word.isAbsent ? failAbsent(word) : knownOrError(word),
     code: status.get("code").value ?? new JsonNumber("0"),
@@ -183,19 +188,19 @@ function missing(source: StatusSource, file: SystemPath): ExtensionStatus {
     source,
     "transitioning",
     CODE.success,
-    `This status is being reported by the Guest Agent since no status file was reported by extension ${source.name}: ${file} does not exist`,
+    `This status is being reported by the Guest Agent since no status file was reported by extension ${source.name}: [ExtensionStatusError] Status file ${file} does not exist`,
   );
 }
 
 export function substitute(
-  source: Pick<StatusSource, "name">,
+  source: Pick<StatusSource, "handler" | "extension">,
   status: "transitioning" | "error",
   code: number,
   message: string,
 ): ExtensionStatus {
   return {
     ...EMPTY,
-    name: source.name,
+    name: source.extension ?? source.handler.name,
     status,
     code: new JsonNumber(String(code)),
     message: redact(message),

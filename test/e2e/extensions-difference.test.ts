@@ -24,6 +24,7 @@ env | sort >"$d/environment"
 cp "$base/HandlerEnvironment.json" "$d/" 2>/dev/null
 newest=$(ls -t "$base"/config/*.settings 2>/dev/null | head -1)
 [ -n "$newest" ] && { basename "$newest"; cat "$newest"; } >"$d/settings"
+:
 `;
 const scripts = {
   install: PROBE,

@@ -52,4 +52,62 @@ function linesOf(text: string | undefined): string[] {
     .split("\n");
 }
 
-export const REVIEWED: readonly Reviewed[] = [];
+export const REVIEWED: readonly Reviewed[] = [
+  {
+    why: "State and settings are 0600: the mode of the folder above is not relied on (DB-44); 2.7.3 also makes what was there executable",
+    place: /^command .*\/tree$/,
+    reference: /^config\/.*(settings|HandlerState|HandlerStatus) (644|744) f$/,
+    ours: /^config\/.*(settings|HandlerState|HandlerStatus) 600 f$/,
+  },
+  {
+    why: "The same files, looked at after the pass",
+    place: /^disk \d .*\/config\//,
+    reference: /^mode (644|744)$/,
+    ours: /^mode 600$/,
+  },
+  {
+    why: "Every run has an identity, by which its processes are found when it has to be ended (DB-13)",
+    place: /\/environment$/,
+    ours: /^WAAGENT_RUN_ID=ID$/,
+  },
+  {
+    why: "A downgrade also says what it really comes from (DB-35)",
+    place: /-update\/environment$/,
+    ours: /^WAAGENT_UPDATING_FROM_INSTALLED_VERSION=/,
+  },
+  {
+    why: "The version of the daemon is ours",
+    place: /\/environment$/,
+    reference: /^_AZURE_GUEST_AGENT_DAEMON_VERSION_=2\.7\.3\.0$/,
+    ours: /^_AZURE_GUEST_AGENT_DAEMON_VERSION_=2\.15\.0\.1$/,
+  },
+  {
+    why: "Python's own variables have no place in commands of ours (DB-32)",
+    place: /\/environment$/,
+    reference: /^PYTHON/,
+  },
+  {
+    why: "A disable that did not run is NOT_RUN, not the word None (EXT-77)",
+    place: /-update\/environment$/,
+    reference: /MULTIPLE_EXTENSIONS=.*"None"/,
+    ours: /MULTIPLE_EXTENSIONS=.*"NOT_RUN"/,
+  },
+  {
+    why: "An update aborted by the old version has the code 1008 (EXT-59), as 2.15 has it; 2.7.3 had -1",
+    place: /Diff\.Stubborn/,
+    reference: /"?code"?: -1|^ "code": -1,$/,
+    ours: /"?code"?: 1008|^ "code": 1008,$/,
+  },
+  {
+    why: "2.7.3 keeps manifests and packages in the state folder, 2.15 and ours do not (EXT-44, MAN-03)",
+    place: /^list \d$/,
+    reference: /^Diff\.\w+(\.\d+\.manifest\.xml|__[\d.]+\.zip)$/,
+    ours: /^$/,
+  },
+  {
+    why: "An update keeps settings, state and status of the extensions it disabled (MC-06); 2.7.3 removed them",
+    place: /Diff\.Multi/,
+    reference: /^\(nothing\)$/,
+    ours: /^(mode \d+|(config|status)\/a\..*|a\.\d\.settings|\{"runtimeSettings".*|\[\{"version": 1\.0, "timestampUTC": "TIME".*)$/,
+  },
+];
