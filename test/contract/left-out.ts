@@ -25,6 +25,8 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
       "How the reference takes a URL apart before it is put together again; no URL of the platform has a fragment.",
     "ECFG-30":
       "What fails the reference's whole ExtensionsConfig; DB-06 requires that it fails one plugin, which is tested.",
+    "FILE-09":
+      "The file with every key that the reference leaves behind; DB-09 requires that there is none, which is tested.",
     "HIST-21":
       "What the reference does when its text replacement fails; ours reads the raw text as it goes and cannot fail so (DB-20, tested).",
     "FAM-03": NO_DOWNLOADED_AGENTS,

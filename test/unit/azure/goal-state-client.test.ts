@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
+import { X509Certificate } from "node:crypto";
 import type { AgentError } from "../../../src/base/error.ts";
+import { thumbprintOf } from "../../../src/azure/certificates.ts";
+import { unknownThumbprints } from "../../../src/azure/goal-state-client.ts";
 import { createHistory } from "../../../src/azure/history.ts";
 import { openSession, type Session } from "../../../src/azure/session.ts";
 import { readTransport } from "../../../src/azure/transport.ts";
@@ -16,6 +19,7 @@ import {
   takeUrls,
   URLS,
   type Platform,
+  type TestCertificate,
 } from "./platform.ts";
 
 interface World {
@@ -308,7 +312,7 @@ test("without a transport certificate the list of users is unknown, which is not
   expect(takeUrls(w.system)).not.toContain(`GET ${URLS.remoteAccess}`);
 });
 
-test("wire-protocol.md GS-40 GS-41 GS-42 FIX-05: settings for a certificate that is not there yet cause two more full fetches, a period apart, then a warning", async () => {
+test("wire-protocol.md GS-40 GS-41: settings for a certificate that is not there yet cause two more full fetches, a period apart, then a warning", async () => {
   using w = world();
   w.fastTrack({ etag: "1" });
   const { goals } = await w.open();
@@ -336,6 +340,63 @@ test("wire-protocol.md GS-40 GS-41 GS-42 FIX-05: settings for a certificate that
   );
   await goals.update();
   expect(takeUrls(w.system)).toEqual(GET(URLS.goalState, URLS.vmSettings));
+});
+
+test("wire-protocol.md GS-42 FIX-05: a rotated certificate comes with a new incarnation while Fast Track stays, and after a resume without one", async () => {
+  using w = world({ openssl: true });
+  const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+  const [old, rotated, resumed] = ["old", "rotated", "resumed"].map((name) =>
+    makeCertificate(`/CN=${name}`, ec),
+  ) as [TestCertificate, TestCertificate, TestCertificate];
+  let tenant = old;
+  w.platform.answers.set(URLS.goalState, () => ({
+    body: goalStateXml({ incarnation: w.platform.incarnation }),
+  }));
+  w.platform.answers.set(URLS.certificates, (request) => ({
+    body: certificatesXml(tenant, {
+      recipient: request.headers?.["x-ms-guest-agent-public-x509-cert"] ?? "",
+    }),
+  }));
+  const wanted = (owner: TestCertificate) => ({
+    extensionGoalStates: [
+      {
+        name: "P.E",
+        version: "1",
+        state: "enabled",
+        settingsSeqNo: 0,
+        settings: [
+          {
+            protectedSettings: "MII",
+            protectedSettingsCertThumbprint: thumbprintOf(new X509Certificate(owner.certificate)),
+          },
+        ],
+      },
+    ],
+  });
+  w.fastTrack({ etag: "1", members: wanted(old) });
+  const { goals } = await w.open();
+  expect(unknownThumbprints(goals.current() ?? expect.unreachable())).toEqual([]);
+
+  // Rotation: neither ExtensionsConfig nor vmSettings are new, only the incarnation and the certificate.
+  tenant = rotated;
+  w.platform.incarnation = "2";
+  const rotation = await goals.update();
+  expect(rotation).toMatchObject({ extensionsChanged: false, incarnationChanged: true });
+  expect(rotation.goalState.extensions.id).toBe("etag_1");
+  expect(rotation.goalState.certificates.map(({ thumbprint }) => thumbprint)).toEqual([
+    thumbprintOf(new X509Certificate(rotated.certificate)),
+  ]);
+
+  // Resume on another host: the certificate is new, the incarnation is not.
+  tenant = resumed;
+  w.fastTrack({ etag: "2", ticks: "638200000000000000", members: wanted(resumed) });
+  takeUrls(w.system);
+  const resume = await goals.update();
+  expect(unknownThumbprints(resume.goalState)).toEqual([]);
+  expect(resume).toMatchObject({ extensionsChanged: true, incarnationChanged: false });
+  const urls = takeUrls(w.system);
+  expect(urls.filter((url) => url === `GET ${URLS.certificates}`)).toHaveLength(1);
+  expect(urls.filter((url) => url === `GET ${URLS.goalState}`)).toHaveLength(2);
 });
 
 test("wire-protocol.md GS-30 CERT-18: certificates removed behind our back come again with the next Fast Track goal", async () => {

@@ -15,7 +15,7 @@ test("wire-protocol.md FILE-01: the state directory is closed to others, also wh
   expect(system.files.stat(LIB)?.mode).toBe(0o700);
 });
 
-test("wire-protocol.md FILE-20 FILE-06 FILE-09: secrets an older agent left readable are closed, the signing root and other files are not touched", () => {
+test("wire-protocol.md FILE-20 FILE-06: secrets an older agent left readable are closed, the signing root and other files are not touched", () => {
   using system = createMachine();
   const secrets = [
     "A.crt",

@@ -307,7 +307,7 @@ test("wire-protocol.md VMS-18: with Fast Track off nothing is asked, and the not
   expect(client.disabledSince()).toBeUndefined();
 });
 
-test("wire-protocol.md VMS-47 VMS-33: a document that cannot be used is kept once for each ETag and fails every poll", async () => {
+test("wire-protocol.md VMS-47: a document that cannot be used is kept once for each ETag and fails every poll", async () => {
   using system = createMachine();
   const { client, answer } = start(system);
   answer({ headers: { etag: "77" }, body: '{"protectedSettings": "x"' });
