@@ -10,7 +10,8 @@ export type Verb =
   | "deprovision+user"
   | "show-configuration"
   | "collect-logs"
-  | "setup-firewall";
+  | "setup-firewall"
+  | "serialconsole";
 
 export interface Arguments {
   readonly verb: Verb;
@@ -85,6 +86,8 @@ const RULES: readonly Rule[] = [
     pattern: /^[-/]*setup-firewall=([0-9.]{7,})/,
     apply: (found) => ({ verb: "setup-firewall", endpoint: found[1] }),
   },
+  // A command of the 2.0 agent that later ones promised and lost (`system.md` CON-01).
+  { pattern: /^[-/]*serialconsole/, apply: () => verb("serialconsole") },
   // Ours, spelled in full so that no argument of the Python agent changes its meaning.
   { pattern: /^--dry-run$/, apply: () => ({ dryRun: true }) },
 ];

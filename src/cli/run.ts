@@ -132,6 +132,10 @@ async function dispatch(
       const { setupFirewall } = await import("./firewall.ts");
       return await setupFirewall(context, given.endpoint ?? "", userId());
     }
+    case "serialconsole": {
+      const { serialConsole } = await import("./serial-console.ts");
+      return await serialConsole(context, { dryRun: given.dryRun });
+    }
     case "deprovision":
     case "deprovision+user": {
       const { deprovision } = await import("./deprovision.ts");

@@ -77,6 +77,13 @@ export const VERBS: Readonly<Record<Verb, VerbDefinition>> = {
     identity: { thread: "Firewall", prefix: "Firewall" },
     needsRoot: true,
   },
+  serialconsole: {
+    usage: "-serialconsole",
+    doc: "Put the kernel's console on the serial port from the next boot on.",
+    identity: MAIN,
+    needsRoot: true,
+    dryRun: true,
+  },
   version: {
     usage: "-version",
     doc: "Print the versions of the agent, its runtime and the running goal-state agent.",
@@ -91,7 +98,10 @@ export const FLAGS: readonly { readonly usage: string; readonly doc: string }[] 
   { usage: "-configuration-path:<path>", doc: "Read this configuration file and no other." },
   { usage: "-verbose", doc: "Log at VERBOSE." },
   { usage: "-force", doc: "Do not ask before deprovisioning." },
-  { usage: "--dry-run", doc: "Say what deprovisioning would do, and do nothing." },
+  {
+    usage: "--dry-run",
+    doc: "Say what would be done, and do nothing (deprovisioning, serial console).",
+  },
   { usage: "--root=<directory>", doc: "Work on this directory as if it were the whole machine." },
 ];
 

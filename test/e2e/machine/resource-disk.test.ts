@@ -125,7 +125,7 @@ const FORMATTED: readonly (readonly [string, Generation, (disk: LoopDisk) => voi
 
 for (const [name, generation, prepare, fileSystem] of FORMATTED) {
   diskTest(
-    `system.md DISK-12 DISK-17 DISK-21 BET-02: generation ${generation}, ${name} becomes ${fileSystem}, is used again at the next start, and no other disk is written${why}`,
+    `system.md DISK-12 DISK-17 DISK-20 DISK-21 BET-02: generation ${generation}, ${name} becomes ${fileSystem}, is used again at the next start, and no other disk is written${why}`,
     async () => {
       using disk = createLoopDisk();
       using other = createLoopDisk({ mib: 16 });
@@ -157,6 +157,10 @@ for (const [name, generation, prepare, fileSystem] of FORMATTED) {
       expect(sandbox.exists(`${MOUNT_POINT}/precious`)).toBe(true);
       await sandbox.run(["umount", MOUNT_POINT]);
       expect(await other.hash()).toBe(otherHash);
+      // No fstab entry, no unit, no marker, no label: the next start finds out anew.
+      const changes = sandbox.changes().filter((change) => change.kind !== "directory");
+      expect(changes).toEqual([]);
+      expect(host("blkid", "-p", "-o", "export", disk.partition(1))).not.toMatch(/^LABEL=/m);
       const type = host("blkid", "-p", "-o", "value", "-s", "PART_ENTRY_TYPE", disk.partition(1));
       if (name === "NTFS in an MBR") expect(type.trim()).toBe("0x83");
     },
@@ -328,7 +332,7 @@ diskTest(
 );
 
 diskTest(
-  `system.md DISK-11 DISK-21: a disk that is mounted elsewhere is used there; an immutable warning file is only a warning${why}`,
+  `system.md DISK-11 DISK-21 PKG-12: a disk that is mounted elsewhere is used there; an immutable warning file is only a warning${why}`,
   async () => {
     using disk = createLoopDisk({ mib: 64 });
     onePartition(disk);

@@ -19,7 +19,7 @@ echo "$1" > /run/swapped
 
 for (const fileSystem of ["ext4", "ext3", "xfs", "btrfs"])
   diskTest(
-    `system.md SWAP-02 SWAP-08 BET-05: on ${fileSystem} the swap file is whole, without holes, and 0600${why}`,
+    `system.md SWAP-02 SWAP-08 SWAP-09 BET-05: on ${fileSystem} the swap file is whole, without holes, and 0600${why}`,
     async () => {
       using disk = createLoopDisk({ mib: 448 });
       host(`mkfs.${fileSystem}`, fileSystem.startsWith("ext") ? "-F" : "-f", disk.device);
@@ -44,6 +44,7 @@ for (const fileSystem of ["ext4", "ext3", "xfs", "btrfs"])
         changed: true,
       });
       expect(sandbox.read("/run/swapped")).toBe("/mnt/swapfile\n");
+      expect(sandbox.changes().some((change) => change.path.startsWith("/etc"))).toBe(false);
       if (fileSystem === "btrfs")
         expect((await sandbox.run(["lsattr", "/mnt/swapfile"])).stdout.split(" ")[0]).toContain(
           "C",

@@ -139,3 +139,9 @@ test("a scratch root may stand anywhere and must be named", () => {
   expect(classic("-daemon", "-root=/x").verb).toBe("help");
   expect(classic("-deprovision", "--dry-run").dryRun).toBe(true);
 });
+
+test("system.md CON-01: -serialconsole is a command again, with a dry run", () => {
+  for (const word of ["-serialconsole", "--serialconsole", "serialconsole", "/serialconsole"])
+    expect(parseArguments([word])).toMatchObject({ verb: "serialconsole", dryRun: false });
+  expect(parseArguments(["-serialconsole", "--dry-run"])).toMatchObject({ dryRun: true });
+});

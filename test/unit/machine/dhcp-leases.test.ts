@@ -24,7 +24,7 @@ ${expire === undefined ? "" : `  expire ${expire};\n`}}
 `;
 }
 
-test("wire-protocol.md DHCP-35: of the dhclient leases that are valid the last counts", () => {
+test("wire-protocol.md DHCP-35 system.md NET-60: of the dhclient leases that are valid the last counts", () => {
   const first = lease("option unknown-245 a8:3f:81:10;", "0 never");
   const second = lease("option unknown-245 a:3e:90:8c;", "4 2031/06/16 16:58:54");
   const expired = lease("option unknown-245 0b:0b:0b:0b;", "4 2029/12/31 23:59:59");

@@ -36,7 +36,7 @@ test("system.md SCSI-01 SCSI-02 ENV-04 provisioning.md OS-62: every SCSI disk wi
   expect(system.lines.at(-1)).toContain("is not a number of seconds");
 });
 
-test("system.md SCSI-03 SCSI-04 BET-26: a disk that has vanished stops nobody, and remote NVMe disks get the platform's value", () => {
+test("system.md SCSI-03 BET-26: a disk that has vanished stops nobody, and remote NVMe disks get the platform's value", () => {
   using system = createFakeSystem();
   mkdirSync(path.join(system.root.directory, "/sys/block/sda"), { recursive: true });
   mkdirSync(path.join(system.root.directory, "/sys/block/sdb/device/timeout"), { recursive: true });

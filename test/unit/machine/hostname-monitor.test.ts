@@ -38,7 +38,7 @@ function prepare(system: FakeSystem, name: string): void {
 const rename = (system: FakeSystem, name: string): void =>
   plant(system, { "/proc/sys/kernel/hostname": `${name}\n` });
 
-test("system.md NET-40 NET-42 NET-43 ENV-05 provisioning.md HOST-10 HOST-17 LOG-07: a changed name is set, recorded and announced, once", async () => {
+test("system.md NET-40 NET-42 NET-43 NET-44 NET-45 ENV-05 provisioning.md HOST-10 HOST-17 LOG-07: a changed name is set, recorded and announced, once", async () => {
   using system = createFakeSystem();
   prepare(system, "first");
   expect(config[HOSTNAME_PERIOD]).toBe(30);
@@ -124,4 +124,16 @@ test("with Network.Manage=n the name is recorded for other software and the netw
   expect(system.files.readText(RECORD)).toBe("second");
   expect(system.commands).toEqual([]);
   expect(system.files.readText("/etc/dhcp/dhclient.conf")).toContain("old");
+});
+
+test("system.md NET-45: a dhclient.conf that already follows the system's name is left alone, and the others too", async () => {
+  for (const line of ["send host-name = gethostname();", 'send host-name "<hostname>(";']) {
+    using system = createFakeSystem();
+    prepare(system, "first");
+    const other = 'send host-name "old";\n';
+    plant(system, { "/etc/dhcp/dhclient.conf": `${line}\n`, "/etc/dhclient.conf": other });
+    await publishHostName(system, config, distro, "second");
+    expect(system.files.readText("/etc/dhcp/dhclient.conf")).toBe(`${line}\n`);
+    expect(system.files.readText("/etc/dhclient.conf")).toBe(other);
+  }
 });

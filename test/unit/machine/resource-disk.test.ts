@@ -189,3 +189,45 @@ test("system.md PKG-15: fstab lines for the disk in all their spellings mean tha
     expect(otherManager(system, "sdc") === undefined).toBe(/sdb|by-id/.test(line));
   }
 });
+
+test("system.md DISK-03: the defaults of the code", () => {
+  expect(defaultConfig()).toMatchObject({
+    "ResourceDisk.Format": false,
+    "ResourceDisk.Filesystem": "ext3",
+    "ResourceDisk.MountPoint": "/mnt/resource",
+    "ResourceDisk.MountOptions": undefined,
+    "ResourceDisk.EnableSwap": false,
+    "ResourceDisk.EnableSwapEncryption": false,
+    "ResourceDisk.SwapSizeMB": 0,
+  });
+});
+
+test("system.md DISK-16: the table is read again by whatever program can, and nobody minds when none can", async () => {
+  using system = createFakeSystem();
+  prepare(system, "blank");
+  const create = system.programs.get("parted")!;
+  // parted does not tell the kernel, and only blockdev of the three helps.
+  system.programs.set("parted", () => undefined);
+  system.programs.set("partx", () => ({ code: 1, stderr: "partx: failed" }));
+  system.programs.set("blockdev", (argv, stdin) => create(argv, stdin));
+  expect(await activateResourceDisk(system, config)).toMatchObject({ state: "mounted" });
+  const asked = system.commands.filter((argv) =>
+    ["partx", "blockdev", "sfdisk"].includes(argv[0]!),
+  );
+  expect(asked).toEqual([
+    ["partx", "--update", "/dev/nvme1n1"],
+    ["blockdev", "--rereadpt", "/dev/nvme1n1"],
+  ]);
+  expect(system.lines.filter((line) => !line.startsWith("INFO"))).toEqual([]);
+});
+
+test("a disk that cannot be looked at is an error, and is not written", async () => {
+  using system = createFakeSystem();
+  prepare(system, "blank");
+  system.programs.set("blkid", () => ({ code: 4, stderr: "Input/output error" }));
+  expect(await activateResourceDisk(system, config)).toMatchObject({
+    state: "failed",
+    reason: expect.stringContaining("Could not find out what /dev/nvme1n1 holds"),
+  });
+  expect(writers(system)).toEqual([]);
+});
