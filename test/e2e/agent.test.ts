@@ -157,6 +157,27 @@ guestTest(
   60_000,
 );
 
+guestTest(
+  "wire-protocol.md DL-03 DL-04 HGAP-05: storage with a certificate nobody trusts is reached through the host plugin",
+  async () => {
+    await using guest = await startGuest(firstBoot(), { trusted: false });
+    // An untrusted certificate is an I/O error and tried six times (HTTP-08, HTTP-10): 31 s.
+    await guest.until("status:Fabric.Demo=success", { timeoutMs: 50_000 });
+    const kinds = guest.fabric.requests.map((one) => one.kind);
+    expect(kinds).not.toContain("package");
+    expect(kinds.filter((kind) => kind === "plugin-artifact").length).toBeGreaterThanOrEqual(2);
+    await guest.fabric.waitFor(
+      (event) =>
+        event.type === "telemetry" &&
+        event.records.some(({ parameters }) => parameters["Operation"] === "DefaultChannelChange"),
+      70_000,
+      "an event about the channel",
+    );
+    expect(guest.fabric.violations).toEqual([]);
+  },
+  140_000,
+);
+
 /** The certificate that the handler's settings name. */
 function thumbprintIn(sandbox: Sandbox): string {
   const settings = sandbox.read("/var/lib/waagent/Fabric.Demo-1.0.0/config/0.settings");

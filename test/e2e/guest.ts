@@ -45,6 +45,8 @@ export interface GuestOptions {
   readonly onEvent?: (event: FabricEvent) => void;
   /** Started in the agent's place, e.g. one that watches it. Default /usr/sbin/waagent. */
   readonly program?: string;
+  /** false: the guest does not know the root of the storage's certificate. Default true. */
+  readonly trusted?: boolean;
   /** Called before the agent starts. */
   readonly prepare?: (sandbox: Sandbox) => Promise<void> | void;
 }
@@ -59,11 +61,10 @@ export async function startGuest(scenario: Scenario, options: GuestOptions = {})
     if (scenario.provisioning !== undefined) await insertDvd(sandbox, scenario);
     sandbox.write("/etc/waagent.conf", options.configuration ?? AGENT_CONF);
     await options.prepare?.(sandbox);
-    const fabric = await startHost(
-      sandbox,
-      scenario,
-      options.onEvent === undefined ? {} : { onEvent: options.onEvent },
-    );
+    const fabric = await startHost(sandbox, scenario, {
+      ...(options.onEvent === undefined ? {} : { onEvent: options.onEvent }),
+      trusted: options.trusted ?? true,
+    });
     const start = () => sandbox.spawn([options.program ?? "/usr/sbin/waagent", "-daemon"]);
     let agent = start();
     return {

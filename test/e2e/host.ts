@@ -11,7 +11,11 @@ const MAIN = path.resolve(import.meta.dir, "../fabric/main.ts");
 export async function startHost(
   sandbox: Sandbox,
   scenario: Scenario,
-  options: { readonly onEvent?: (event: FabricEvent) => void } = {},
+  options: {
+    readonly onEvent?: (event: FabricEvent) => void;
+    /** false: the guest does not know the root of the storage's certificate. Default true. */
+    readonly trusted?: boolean;
+  } = {},
 ): Promise<Fabric> {
   const file = path.join(sandbox.scratch, "scenario.json");
   const socket = path.join(sandbox.scratch, "control");
@@ -21,8 +25,13 @@ export async function startHost(
     // Its keys and certificates go when the sandbox goes, however that ends.
     { env: { TMPDIR: sandbox.scratch } },
   );
-  const fabric = await connectFabric(socket, { ended: host.exited, log: host.output, ...options });
-  if (scenario.storage === "https") await trust(sandbox, fabric.authority);
+  const fabric = await connectFabric(socket, {
+    ended: host.exited,
+    log: host.output,
+    ...(options.onEvent === undefined ? {} : { onEvent: options.onEvent }),
+  });
+  if (scenario.storage === "https" && options.trusted !== false)
+    await trust(sandbox, fabric.authority);
   return fabric;
 }
 

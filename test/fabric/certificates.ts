@@ -11,6 +11,10 @@ export interface KeyPair {
   readonly thumbprint: string;
 }
 
+/** Keys for openssl req: what the platform's certificates have, and what is quick to make. */
+const RSA = ["-newkey", "rsa:2048"];
+const EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+
 /** Certificates of one run, made by the openssl program in a scratch folder of their own. */
 export class CertificateAuthority implements Disposable {
   readonly #directory = mkdtempSync(path.join(tmpdir(), "fabric-certificates-"));
@@ -22,7 +26,7 @@ export class CertificateAuthority implements Disposable {
 
   /** The root that signs the storage accounts' TLS certificate. */
   get root(): KeyPair {
-    return (this.#root ??= this.#selfSigned("/CN=Fabric Test Root"));
+    return (this.#root ??= this.#selfSigned("/CN=Fabric Test Root", EC));
   }
 
   /** The tenant certificate of that name, made on first use. */
@@ -46,8 +50,7 @@ export class CertificateAuthority implements Disposable {
       "req",
       "-new",
       "-nodes",
-      "-newkey",
-      "rsa:2048",
+      ...EC,
       "-keyout",
       `${base}.key`,
       "-out",
@@ -161,7 +164,7 @@ export class CertificateAuthority implements Disposable {
     return path.join(this.#directory, String(this.#counter));
   }
 
-  #selfSigned(subject: string): KeyPair {
+  #selfSigned(subject: string, algorithm: readonly string[] = RSA): KeyPair {
     const base = this.#file();
     openssl([
       "req",
@@ -171,8 +174,7 @@ export class CertificateAuthority implements Disposable {
       subject,
       "-days",
       "365",
-      "-newkey",
-      "rsa:2048",
+      ...algorithm,
       "-keyout",
       `${base}.key`,
       "-out",

@@ -26,6 +26,7 @@ export function firstBoot(sshKey?: string): Scenario {
       ...(sshKey === undefined ? { password: "S3cret.pass-w0rd" } : { sshKeys: [sshKey] }),
     },
     dhcp: {},
+    storage: "https",
     packages: [DEMO_PACKAGE],
     goalStates: [{ incarnation: "1", extensions: [demoExtension()] }],
   };
