@@ -12,6 +12,10 @@ const crashTest = testUnless(
     : able.reason,
 );
 
+const tracedTest = testUnless(
+  able.ok ? missing({ programs: ["useradd", "ssh-keygen", "strace"] }) : able.reason,
+);
+
 const POINTS = [
   "read-document",
   "detect",
@@ -139,4 +143,51 @@ crashTest(
     expect(told.slice(told.indexOf("Ready")).every((line) => line === "Ready")).toBe(true);
   },
   120_000,
+);
+
+tracedTest(
+  "provisioning.md PROV-06: the start after provisioning opens nothing for writing but the log, and runs no program that could",
+  async () => {
+    await using machine = await createProvisionMachine();
+    machine.insert(DOCUMENT);
+    await machine.provision({ config: CONFIG });
+    const calls =
+      "openat,open,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,link,linkat,symlink,symlinkat,chmod,fchmod,fchmodat,chown,fchown,fchownat,truncate,ftruncate,execve";
+    const { outcome } = await machine.provision({ config: CONFIG }, [
+      "strace",
+      "-f",
+      "-o",
+      "/run/trace",
+      "-e",
+      `trace=${calls}`,
+    ]);
+    expect(outcome?.status).toBe("already-provisioned");
+    const changing = machine.box
+      .read("/run/trace")
+      .split("\n")
+      .filter(
+        (line) =>
+          !/execve\(|open(?:at)?\(.*O_RDONLY|\+\+\+|---|= -1 |<unfinished|resumed>/.test(line),
+      )
+      // The runtime's own cache, which the compiled agent does not have, and what the test itself writes.
+      .filter(
+        (line) =>
+          !/\/root\/\.bun|\/run\/reports|\/dev\/(?:null|tty)|memfd|\/opt\/waagent-source|\/tmp\/|anon_inode/.test(
+            line,
+          ),
+      )
+      .map((line) => line.replace(/^\d+\s+/, ""))
+      .filter((line) => line !== "" && !line.includes('"/var/log/waagent.log"'));
+    expect(changing).toEqual([]);
+    const programs = [
+      ...machine.box.read("/run/trace").matchAll(/execve\("([^"]+)"[^\n]*= 0/g),
+    ].map(([, program]) => program!.split("/").at(-1)!);
+    expect(
+      programs.filter(
+        (name) =>
+          !/^(?:bun|strace|systemctl|service|basename|dmidecode|sh|cat|grep|sed)$/.test(name),
+      ),
+    ).toEqual([]);
+  },
+  60_000,
 );
