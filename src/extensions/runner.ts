@@ -144,7 +144,9 @@ export function createExtensionsRunner(
     unwritten = new Map();
     refused = new Set();
     if (decided.outcome === "on-hold") {
-      log.info("Extensions are on hold, nothing is processed");
+      const message = "Extensions are on hold, nothing is processed";
+      log.info(message);
+      system.emit({ operation: "ExtensionProcessing", success: true, message });
       return undefined;
     }
     if (decided.outcome === "unsupported") {

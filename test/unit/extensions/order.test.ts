@@ -160,7 +160,7 @@ describe("execution", () => {
 });
 
 describe("around the pass", () => {
-  test("extensions.md EXT-13 EXT-15: on hold nothing is done, the outcome stays, disk is reported", async () => {
+  test("extensions.md EXT-13 EXT-15 wire-protocol.md ECFG-13: on hold nothing is done, the outcome stays, disk is reported", async () => {
     offer("A", OK);
     const wanted = goal([on("A")]);
     await world.runner.process(wanted);
@@ -168,9 +168,13 @@ describe("around the pass", () => {
     expect(await world.runner.process(held)).toBeUndefined();
     expect(order().length).toBe(2);
     expect(world.runner.reports(held)).toMatchObject([{ name: "A", status: "Ready" }]);
+    expect(world.system.events.at(-1)).toMatchObject({
+      operation: "ExtensionProcessing",
+      success: true,
+    });
   });
 
-  test("extensions.md EXT-16 EXT-17: unsupported features fail the goal with 2001 and clean nothing up", async () => {
+  test("extensions.md EXT-16 EXT-17 wire-protocol.md ECFG-32: unsupported features fail the goal with 2001 and clean nothing up", async () => {
     offer("A", OK);
     await world.runner.process(goal([on("A")]));
     const wanted = goal([], { requiredFeatures: ["Teleport"] });

@@ -106,7 +106,7 @@ describe("in a pass", () => {
     },
   });
 
-  test("extensions.md POL-01 POL-09: it is read for every pass, only when enabled and there, and kept in the history", async () => {
+  test("extensions.md POL-01 POL-09 wire-protocol.md HIST-19: it is read for every pass, only when enabled and there, and kept in the history", async () => {
     await world.runner.process(goal([handler("A", "1.0")]));
     expect(world.kept.size).toBe(0);
     write(only());
