@@ -46,8 +46,8 @@ export function createConnection(
   let opening: Promise<Session> | undefined;
   let session: Session | undefined;
 
-  const connect = (endpoint: string, signal?: AbortSignal): Promise<Session> =>
-    openSession(system, endpoint, {
+  const connect = async (endpoint: string, signal?: AbortSignal): Promise<Session> => {
+    const opened = await openSession(system, endpoint, {
       libDir,
       openssl: config["OS.OpensslPath"],
       fresh: isDaemon,
@@ -58,6 +58,9 @@ export function createConnection(
       onObservation: (observation) => connection.onObservation(observation),
       signal,
     });
+    system.log.info(`Wire server endpoint: ${endpoint}`);
+    return opened;
+  };
 
   const detect = async (signal: AbortSignal): Promise<Session> => {
     // Another daemon has found the endpoint for us; keys and files are its business (DHCP-01).
@@ -83,7 +86,6 @@ export function createConnection(
       opening ??= detect(signal);
       try {
         session = await opening;
-        system.log.info(`Wire server endpoint: ${session.endpoint}`);
         return session;
       } finally {
         opening = undefined;
