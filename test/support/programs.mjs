@@ -27,6 +27,12 @@ export const DEBIAN_PACKAGES = [
   "genisoimage",
   "sshpass",
   "busybox",
+  // Network managers that announce host names, and firewalld.
+  "dhcpcd-base",
+  "ifupdown",
+  "network-manager",
+  "dbus",
+  "firewalld",
   // Disks.
   "e2fsprogs",
   "xfsprogs",
@@ -34,6 +40,8 @@ export const DEBIAN_PACKAGES = [
   "parted",
   "gdisk",
   "fdisk",
+  "ntfs-3g",
+  "cryptsetup-bin",
   // Packages, archives and proof.
   "zip",
   "unzip",

@@ -11,6 +11,12 @@ import {
   removeFirewallEverywhere,
   setUpFirewall,
 } from "../../../src/machine/firewall.ts";
+import { initialDhcpMonitorState, monitorDhcpClient } from "../../../src/machine/dhcp-monitor.ts";
+import {
+  persistFirewall,
+  removePersistentFirewall,
+} from "../../../src/machine/firewall-persist.ts";
+import { applyRoutes, type WantedRoutes } from "../../../src/machine/routes.ts";
 import { activateResourceDisk } from "../../../src/machine/resource-disk.ts";
 import { activateSwap } from "../../../src/machine/swap.ts";
 import { announceHostName } from "../../../src/machine/announce-hostname.ts";
@@ -50,6 +56,29 @@ const OPERATIONS: Readonly<
       { ...defaultConfig(), ...input } as Config,
       input["mountPoint"] as SystemPath,
     ),
+  "firewall-persist": async (system, input) => {
+    const distro = { serviceName: "waagent", unitDirectory: "/usr/lib/systemd/system" } as const;
+    const options = { executable: "/usr/sbin/waagent", libDirectory: "/var/lib/waagent" } as const;
+    if (input["remove"] === true) return removePersistentFirewall(system, distro, rulesFrom(input));
+    return persistFirewall(system, distro, rulesFrom(input), options);
+  },
+  /** Two looks at the DHCP client, with a restart of it in between. */
+  "dhcp-restart": async (system, input) => {
+    const config = defaultConfig();
+    const distro = { dhcpClientPids: ["pidof", "dhclient"] };
+    const routes = input["routes"] as WantedRoutes;
+    await applyRoutes(system, config, routes);
+    let state = initialDhcpMonitorState(routes);
+    state = await monitorDhcpClient(system, config, state, distro);
+    const show = async (): Promise<string> =>
+      (await system.exec.run({ argv: ["ip", "route", "show"] })).stdout;
+    const before = await show();
+    for (const argv of input["restart"] as string[][])
+      await system.exec.run({ argv, okCodes: "any" });
+    const between = await show();
+    await monitorDhcpClient(system, config, state, distro);
+    return { before, between, after: await show() };
+  },
   "firewall-remove": async (system, input) => removeFirewallEverywhere(system, rulesFrom(input)),
 };
 

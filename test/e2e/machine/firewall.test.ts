@@ -187,3 +187,52 @@ exit 3
     expect(await reachable(sandbox, 1000)).toBe("53");
   },
 );
+
+const firewalld =
+  Bun.which("firewalld", { PATH: "/usr/sbin:/usr/bin" }) !== null &&
+  Bun.which("dbus-daemon") !== null;
+const firewalldTest = able.ok && firewalld ? test : test.skip;
+
+firewalldTest(
+  `extensions.md FW-10: with real firewalld the rules survive its reload, a legacy rule is replaced, removal leaves nothing of ours${firewalld ? why : " (skipped: no firewalld here)"}`,
+  async () => {
+    await using sandbox = await createMachineSandbox({ network: "pair" });
+    await listen(sandbox);
+    await sandbox.run(["mkdir", "-p", "/run/dbus"]);
+    await sandbox.run(["dbus-daemon", "--system", "--fork", "--nopidfile"]);
+    sandbox.spawn(["firewalld", "--nofork", "--nopid"]);
+    const client = async (...words: readonly string[]): Promise<string> =>
+      (await sandbox.run(["firewall-cmd", ...words], { allowFailure: true })).stdout.trim();
+    const deadline = performance.now() + 30_000;
+    while ((await client("--state")) !== "running") {
+      if (performance.now() > deadline) throw new Error("firewalld does not start");
+      await Bun.sleep(200);
+    }
+    const direct = ["--permanent", "--direct"];
+    const dns = ["-d", WIRESERVER, "-p", "tcp", "--destination-port", "53", "-j", "ACCEPT"];
+    const security = ["ipv4", "-t", "security"];
+    await client(...direct, "--passthrough", ...security, "-I", "OUTPUT", ...dns);
+    const mine = ["ipv4", "-t", "filter", "-A", "INPUT", "-p", "udp", "--dport", "9", "-j", "DROP"];
+    await client(...direct, "--passthrough", ...mine);
+
+    await operate(sandbox, "firewall");
+    expect((await operate(sandbox, "firewall-persist")).result).toBe("firewalld");
+    const stored = await client(...direct, "--get-all-passthroughs");
+    expect(stored.split("\n").map((line) => line.replace(/^ipv4 /, ""))).toEqual([
+      "-t filter -A INPUT -p udp --dport 9 -j DROP",
+      `-t security -A OUTPUT ${dns.join(" ")}`,
+      `-t security -A OUTPUT -d ${WIRESERVER} -p tcp -m owner --uid-owner 0 -j ACCEPT`,
+      `-t security -A OUTPUT -d ${WIRESERVER} -p tcp -m conntrack --ctstate INVALID,NEW -j DROP`,
+    ]);
+    await client("--reload");
+    expect(await reachable(sandbox, 1000)).toBe("53");
+    expect((await operate(sandbox, "firewall")).result).toMatchObject({ after: "ok" });
+    expect(await reachable(sandbox, 1000)).toBe("53");
+
+    await operate(sandbox, "firewall-persist", { remove: true });
+    await operate(sandbox, "firewall-remove");
+    expect(await client(...direct, "--get-all-passthroughs")).toBe(mine.join(" "));
+    await client("--reload");
+    expect(await reachable(sandbox, 1000)).toBe("80 32526 53");
+  },
+);
