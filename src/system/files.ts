@@ -341,8 +341,7 @@ function expandGlob(root: Root, pattern: SystemPath): SystemPath[] {
       const prefix = directory === "/" ? "" : directory;
       if (matcher === undefined) {
         const candidate = `${prefix}/${component}` as SystemPath;
-        if (fs.lstatSync(root.real(candidate), { throwIfNoEntry: false }) !== undefined)
-          next.push(candidate);
+        if (isThere(root.real(candidate))) next.push(candidate);
         continue;
       }
       let names: string[];
@@ -359,6 +358,15 @@ function expandGlob(root: Root, pattern: SystemPath): SystemPath[] {
     found = next;
   }
   return pattern === "/" ? ["/"] : found;
+}
+
+/** Below a file there is nothing; that and a path that cannot be looked at are no match. */
+function isThere(realPath: string): boolean {
+  try {
+    return fs.lstatSync(realPath, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 function globComponent(component: string): RegExp {

@@ -110,6 +110,7 @@ export function createHttp(options: HttpOptions): Http {
     const route = connection(target, options, label);
     const proxy = request.proxy === "allowed" ? selectProxy(target, options.proxy) : undefined;
     try {
+      const payload = payloadOf(request, options.root);
       const response = await fetch(route.url, {
         method: request.method,
         headers: {
@@ -117,9 +118,10 @@ export function createHttp(options: HttpOptions): Http {
           "Accept-Encoding": "identity",
           Connection: "close",
           ...route.headers,
+          ...payload.headers,
           ...request.headers,
         },
-        body: bodyOf(request, options.root),
+        body: payload.body,
         redirect: "manual",
         keepalive: false,
         decompress: false,
@@ -237,10 +239,20 @@ function connection(
   return { url: url.href, headers: instead === undefined ? {} : { Host: target.host } };
 }
 
-function bodyOf(request: HttpRequest, root: Root): string | Uint8Array | Blob | undefined {
+/** A file goes as a stream with a length: as a file the runtime would add a content type made from its name. */
+function payloadOf(
+  request: HttpRequest,
+  root: Root,
+): {
+  readonly body: string | Uint8Array | ReadableStream | undefined;
+  readonly headers: Record<string, string>;
+} {
   const { body } = request;
-  if (body === undefined || typeof body === "string" || body instanceof Uint8Array) return body;
-  return Bun.file(root.real(body.file));
+  if (body === undefined || typeof body === "string" || body instanceof Uint8Array)
+    return { body, headers: {} };
+  const file = root.real(body.file);
+  const { size } = fs.statSync(file);
+  return { body: Bun.file(file).stream(), headers: { "Content-Length": String(size) } };
 }
 
 async function* bodyChunks(response: Response): AsyncGenerator<Uint8Array> {

@@ -200,7 +200,7 @@ describe("a run", () => {
     w.system.programs.delete("waagent");
     await w.run();
     expect(w.system.lines.join()).toContain(
-      "The log collector could not be run: The program /usr/sbin/waagent is not installed",
+      "Log collection failed with exit code 1: it could not be run: The program /usr/sbin/waagent is not installed",
     );
     expect(w.collection?.isActive()).toBeTrue();
   });

@@ -114,6 +114,15 @@ describe("a run", () => {
   });
 });
 
+test("system.md LOGC-19: files beside the folders of handlers are no obstacle", async () => {
+  using system = machine({
+    "/var/lib/waagent/ABCD.crt": "a file where a handler's folder could be",
+    "/var/lib/waagent/Pub.Ext-1.0/status/0.status": "[]",
+  });
+  expect(await collectLogsCommand(system, options())).toBe(0);
+  expect(names(system)).toContain("var/lib/waagent/Pub.Ext-1.0/status/0.status");
+});
+
 describe("limits", () => {
   const KIB = 1024;
   const limits = { fileBytes: 30 * KIB, totalBytes: 150 * KIB };

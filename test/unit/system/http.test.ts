@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -163,6 +163,42 @@ describe("http", () => {
     server.stop();
     expect(server.request()).toContain("GET /?comp=versions HTTP/1.1\r\n");
     expect(server.request()).toContain("Host: 168.63.129.16\r\n");
+  });
+
+  test("wire-protocol.md HGAP-07: a file is sent as it is, with its length and no content type; a missing one is named", async () => {
+    const seen: [string | null, string | null, string | null, Uint8Array][] = [];
+    using server = Bun.serve({
+      port: 0,
+      fetch: async (request) => {
+        const header = (name: string) => request.headers.get(name);
+        const body = await request.bytes();
+        seen.push([
+          header("content-type"),
+          header("content-length"),
+          header("transfer-encoding"),
+          body,
+        ]);
+        return new Response("");
+      },
+    });
+    const data = Buffer.alloc(700_000, "zip");
+    writeFileSync(path.join(directory, "logs.zip"), data);
+    writeFileSync(path.join(directory, "empty.zip"), "");
+    const put = (file: `/${string}`) =>
+      http.request({
+        method: "PUT",
+        url: `http://127.0.0.1:${server.port}/`,
+        proxy: "never",
+        body: { file },
+      });
+    await put("/logs.zip");
+    await put("/empty.zip");
+    expect(seen.map(([type, length, encoding]) => [type, length, encoding])).toEqual([
+      [null, "700000", null],
+      [null, "0", null],
+    ]);
+    expect(data.equals(seen[0]?.[3] ?? Buffer.alloc(0))).toBeTrue();
+    await expect(put("/missing.zip")).rejects.toThrow("missing.zip");
   });
 
   test("a download is a new file of mode 0600; a failed one leaves nothing", async () => {
