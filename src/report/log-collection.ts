@@ -39,6 +39,7 @@ export interface LogCollectionOptions {
 
 const RUN_LIMIT_MS = 20 * 60_000;
 const MAX_WRONG_SLICES = 3;
+const MAX_OUTPUT = 1000;
 const THREAD = "CollectLogsHandler";
 
 type Machine = Pick<System, "files" | "exec" | "clock" | "log" | "emit">;
@@ -68,25 +69,24 @@ export function createLogCollection(
   let active = true;
   let wrongSlices = 0;
 
-  /** Exit code of the collector; 1 also when it could not be started. */
-  const collect = async (signal: AbortSignal): Promise<number> => {
+  /** Exit code of the collector and its last words; 1 also when it could not be started. */
+  const collect = async (signal: AbortSignal): Promise<{ code: number; output: string }> => {
     try {
-      const { code } = await system.exec.run({
+      const { code, stdout, stderr } = await system.exec.run({
         argv: collectorCommand(system, limits, options.command),
         okCodes: "any",
         timeoutMs: RUN_LIMIT_MS,
         environment: limits === "nice" ? {} : { [MONITOR_VARIABLE]: "1" },
         signal,
       });
-      return code;
+      return { code, output: `${stdout}${stderr}`.trim().slice(-MAX_OUTPUT) };
     } catch (error) {
       if (isAgentError(error, "cancelled")) throw error;
-      system.log.warning(`The log collector could not be run: ${describe(error)}`);
-      return COLLECT_EXIT.failed;
+      return { code: COLLECT_EXIT.failed, output: `it could not be run: ${describe(error)}` };
     }
   };
 
-  const judge = (code: number): void => {
+  const judge = (code: number, output: string): void => {
     if (code === COLLECT_EXIT.ok) wrongSlices = 0;
     if (code === COLLECT_EXIT.wrongSlice) wrongSlices += 1;
     const isFinal =
@@ -94,7 +94,7 @@ export function createLogCollection(
       code === COLLECT_EXIT.memoryLimit ||
       wrongSlices >= MAX_WRONG_SLICES;
     if (code === COLLECT_EXIT.ok) return;
-    const message = `Log collection failed with exit code ${code}`;
+    const message = `Log collection failed with exit code ${code}${output === "" ? "" : `: ${output}`}`;
     system.log.warning(isFinal ? `${message}; there is none until the next start` : message);
     tell(false, message);
     if (isFinal) active = false;
@@ -122,8 +122,8 @@ export function createLogCollection(
       if (!active) return;
       system.log.info("Starting log collection...");
       const before = system.files.stat(archive)?.inode;
-      const code = await collect(signal);
-      judge(code);
+      const { code, output } = await collect(signal);
+      judge(code, output);
       if (code !== COLLECT_EXIT.ok) return;
       // The collector replaces the file only when it is complete: the same file again is an old one (BET-18).
       const after = system.files.stat(archive);
