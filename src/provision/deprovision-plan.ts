@@ -4,7 +4,7 @@ import type { Distro } from "../distro/distro.ts";
 import { hasHostsEntry } from "../machine/hostname-hosts.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
-import { findAccount, isSystemUser } from "./accounts.ts";
+import { findAccount, isSystemUser, parseAccount } from "./accounts.ts";
 import {
   cgroupFiles,
   leaseDirectories,
@@ -66,6 +66,7 @@ const ACCOUNT_BACKUPS: readonly SystemPath[] = [
   "subgid",
 ].map((name): SystemPath => `/etc/${name}-`);
 const LOGIN_RECORDS: readonly SystemPath[] = ["/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog"];
+const JUST_IN_TIME = "JIT_Account";
 const NEUTRAL_NAME = "localhost.localdomain";
 
 /** Errors: AgentError "io" when the machine cannot be looked at. Changes nothing. */
@@ -138,10 +139,8 @@ export async function planDeprovision(
         }
       : {},
   ];
-  return {
-    warnings: parts.flatMap((part) => part.warnings ?? []),
-    actions: parts.flatMap((part) => part.actions ?? []),
-  };
+  const { warnings = [], actions = [] } = joined(parts);
+  return { warnings, actions };
 }
 
 /** systemctl has nobody to talk to where systemd is installed but does not run, e.g. while an image is built. */
@@ -186,6 +185,7 @@ function resolverPart(
 
 /** DEPROV-19, DEPROV-20: the name comes from the document, before the state directory is emptied. */
 async function userPart(system: Machine, config: Config, distro: Distro): Promise<Part> {
+  const temporary = justInTimeUsers(system).map((name) => deletionOf(system, name));
   let name: string | undefined;
   try {
     name = readCopy(system, config)?.userName;
@@ -193,15 +193,26 @@ async function userPart(system: Machine, config: Config, distro: Distro): Promis
     system.log.verbose(describe(error));
   }
   if (name === undefined)
-    return {
-      warnings: [
-        `WARNING! ${copyPath(config)} is missing or cannot be read.`,
-        "WARNING! No user will be deleted.",
-      ],
-    };
+    return joined([
+      {
+        warnings: [
+          `WARNING! ${copyPath(config)} is missing or cannot be read.`,
+          "WARNING! No provisioned user will be deleted.",
+        ],
+      },
+      ...temporary,
+    ]);
   const account = await findAccount(system, name);
   if (account !== undefined && isSystemUser(system, distro, account))
-    return { warnings: [`WARNING! ${name} is a system user and will not be deleted.`] };
+    return joined([
+      { warnings: [`WARNING! ${name} is a system user and will not be deleted.`] },
+      ...temporary,
+    ]);
+  return joined([deletionOf(system, name), ...temporary]);
+}
+
+/** What goes with a user, beyond what userdel itself takes. */
+function deletionOf(system: Machine, name: string): Part {
   const spools: readonly SystemPath[] = [
     `/var/spool/cron/crontabs/${name}`,
     `/var/spool/cron/${name}`,
@@ -216,6 +227,21 @@ async function userPart(system: Machine, config: Config, distro: Distro): Promis
         .filter((file) => system.files.stat(file)?.kind === "file")
         .map((file): DeprovisionAction => ({ do: "remove", file })),
     ],
+  };
+}
+
+/** Accounts the platform asked for, for some hours; they are known by their comment alone (USER-41). */
+function justInTimeUsers(system: Machine): string[] {
+  return (system.files.readTextIfExists("/etc/passwd") ?? "").split("\n").flatMap((line) => {
+    const account = parseAccount(line);
+    return account?.comment === JUST_IN_TIME ? [account.name] : [];
+  });
+}
+
+function joined(parts: readonly Part[]): Part {
+  return {
+    warnings: parts.flatMap((part) => part.warnings ?? []),
+    actions: parts.flatMap((part) => part.actions ?? []),
   };
 }
 

@@ -312,6 +312,111 @@ sandboxTest(
   60_000,
 );
 
+sandboxTest(
+  "provisioning.md PROV-31 PROV-33 PROV-34 PROV-37 DB-03 DB-27 AT-39: cloud-init writes slowly, into the file that is read; no user, key or name is touched",
+  async () => {
+    await using machine = await createProvisionMachine({ hostname: "given" });
+    const { box } = machine;
+    box.write("/srv/document", documentOf());
+    const size = documentOf().length;
+    const slowly = `mkdir -p /var/lib/waagent; f=/var/lib/waagent/ovf-env.xml
+      head -c ${Math.floor(size / 3)} /srv/document >$f; sleep 0.8; head -c ${Math.floor(size / 2)} /srv/document >$f
+      sleep 0.8; cat /srv/document >$f; sleep 0.5; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key`;
+    const writer = box.spawn(["sh", "-c", slowly]);
+    const before = { passwd: box.read("/etc/passwd"), shadow: box.read("/etc/shadow") };
+    const config = { ...CONFIG, "Provisioning.Agent": "cloud-init" };
+    const { outcome } = await machine.provision({ config });
+    await writer.exited;
+    expect(outcome).toEqual({ status: "provisioned", unreported: false });
+    expect(box.read("/var/lib/waagent/ovf-env.xml")).not.toContain("S3cret");
+    expect({ passwd: box.read("/etc/passwd"), shadow: box.read("/etc/shadow") }).toEqual(before);
+    expect((await box.run(["hostname"])).stdout).toBe("given\n");
+    expect(box.exists("/etc/sudoers.d/waagent")).toBe(false);
+    expect(
+      machine
+        .reports()
+        .filter(([kind]) => kind !== "event" && kind !== "fingerprint")
+        .map(([kind]) => kind),
+    ).toEqual(["detect", "NotReady", "Ready"]);
+  },
+  60_000,
+);
+
+sandboxTest(
+  "provisioning.md SSH-20 SSH-24 SSH-25 DB-11: keys and key pairs by certificate thumbprint, RSA and EC, as the machine's own tools see them",
+  async () => {
+    await using machine = await createProvisionMachine();
+    const { box } = machine;
+    await box.run(["mkdir", "-p", "/var/lib/waagent"]);
+    const thumbprints: string[] = [];
+    for (const kind of [["rsa:2048"], ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"]]) {
+      const [algorithm = "", ...rest] = kind;
+      await box.run([
+        "openssl",
+        "req",
+        "-x509",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-newkey",
+        algorithm,
+        ...rest,
+        "-keyout",
+        "/run/k",
+        "-out",
+        "/run/c",
+      ]);
+      const { stdout } = await box.run([
+        "openssl",
+        "x509",
+        "-noout",
+        "-fingerprint",
+        "-sha1",
+        "-in",
+        "/run/c",
+      ]);
+      const thumbprint = stdout.trim().split("=")[1]!.replaceAll(":", "");
+      await box.run([
+        "sh",
+        "-c",
+        `mv /run/k /var/lib/waagent/${thumbprint}.prv; mv /run/c /var/lib/waagent/${thumbprint}.crt`,
+      ]);
+      thumbprints.push(thumbprint);
+    }
+    const entries = thumbprints
+      .map(
+        (thumbprint) =>
+          `<PublicKey><Fingerprint>${thumbprint}</Fingerprint><Path>$HOME/azureuser/.ssh/authorized_keys</Path></PublicKey>`,
+      )
+      .join("");
+    const pairs = thumbprints
+      .map(
+        (thumbprint, index) =>
+          `<KeyPair><Fingerprint>${thumbprint}</Fingerprint><Path>/home/azureuser/.ssh/id_${index}</Path></KeyPair>`,
+      )
+      .join("");
+    machine.insert(
+      documentOf({ sshKeys: [] }).replace(
+        "<SSH><PublicKeys></PublicKeys></SSH>",
+        `<SSH><PublicKeys>${entries}</PublicKeys><KeyPairs>${pairs}</KeyPairs></SSH>`,
+      ),
+    );
+    expect((await machine.provision({ config: CONFIG })).outcome?.status).toBe("provisioned");
+    const authorized = box.read("/home/azureuser/.ssh/authorized_keys").trimEnd().split("\n");
+    for (const index of [0, 1]) {
+      const file = `/home/azureuser/.ssh/id_${index}`;
+      // ssh-keygen reads the private key as the user, which it only does when nobody else could.
+      const { stdout } = await box.run(["su", "azureuser", "-c", `ssh-keygen -y -f ${file}`]);
+      const expected = stdout.trim().split(" ").slice(0, 2).join(" ");
+      expect(authorized[index]).toBe(expected);
+      expect(box.read(`${file}.pub`).trim()).toBe(expected);
+      const modes = await box.run(["stat", "-c", "%a %U", file, `${file}.pub`]);
+      expect(modes.stdout).toBe("600 azureuser\n644 azureuser\n");
+    }
+  },
+  60_000,
+);
+
 busyboxTest(
   "a BusyBox system: adduser and chpasswd of BusyBox, as on Alpine",
   async () => {

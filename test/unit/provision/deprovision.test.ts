@@ -8,6 +8,7 @@ import { provision } from "../../../src/provision/provision.ts";
 import type { SystemPath } from "../../../src/system/root.ts";
 import type { FakeSystem } from "../../fakes/system.ts";
 import {
+  append,
   configOf,
   createMachine,
   createPlatform,
@@ -191,9 +192,26 @@ describe("the plan", () => {
       if (document === undefined) system.files.remove("/var/lib/waagent/ovf-env.xml");
       else system.files.write("/var/lib/waagent/ovf-env.xml", document);
       const plan = await planDeprovision(system, config, { distro, user: true });
-      expect(plan.warnings.filter((line) => /ovf-env|No user/.test(line))).toHaveLength(2);
+      expect(plan.warnings.filter((line) => /ovf-env|No provisioned user/.test(line))).toHaveLength(
+        2,
+      );
       expect(plan.actions.some((action) => action.do === "delete-user")).toBe(false);
     }
+  });
+
+  test("provisioning.md USER-41 DB-22: just-in-time users, known by their comment, go with the user", async () => {
+    using system = await provisioned();
+    append(
+      system,
+      "/etc/passwd",
+      "jit1:x:2001:2001:JIT_Account:/home/jit1:/bin/sh\nfriend:x:2002:2002:JIT_Account2:/home/f:/bin/sh\n",
+    );
+    const lines = await actions(system, true);
+    expect(lines.filter((line) => line.startsWith("delete the user"))).toEqual([
+      "delete the user alice and the home directory",
+      "delete the user jit1 and the home directory",
+    ]);
+    expect((await actions(system, false)).join()).not.toContain("jit1");
   });
 
   test("provisioning.md DB-22 USER-30: a system user is never deleted", async () => {
