@@ -118,6 +118,22 @@ const egress = defineCommand({
   },
 });
 
+const policyCheck = defineCommand({
+  meta: { name: "check", description: "Name everything that is wrong with a policy file" },
+  args: {
+    file: {
+      type: "positional",
+      required: false,
+      description: "Policy file; without one, the file that the agent reads.",
+    },
+    json: JSON_FLAG,
+  },
+  run: async ({ args, data }) => {
+    const { checkPolicyFile } = await import("./operator-policy.ts");
+    return await checkPolicyFile(data as OperatorData, args);
+  },
+});
+
 /** A name that is taken and not filled yet. */
 function later(name: string, description: string): AnyCommand {
   return defineCommand({
@@ -147,5 +163,8 @@ export const OPERATOR_COMMANDS: Readonly<Record<string, AnyCommand>> = {
   completion,
   manual,
   doctor: later("doctor", "Find what keeps the agent from working"),
-  policy: later("policy", "Judge a policy file"),
+  policy: defineCommand({
+    meta: { name: "policy", description: "Judge a policy file" },
+    subCommands: { check: policyCheck },
+  }),
 };

@@ -113,4 +113,5 @@ export const OPERATORS: readonly { readonly usage: string; readonly doc: string 
   { usage: "egress", doc: "Whom the agent talks to, why, and the key that stops it." },
   { usage: "completion bash|zsh|fish", doc: "Print completions for a shell." },
   { usage: "manual", doc: "Print the manual page." },
+  { usage: "policy check [FILE]", doc: "Name everything that is wrong with a policy file." },
 ];

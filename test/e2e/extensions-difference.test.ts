@@ -100,10 +100,8 @@ const STAGES: readonly (readonly ExtensionDescription[])[] = [
   [
     one("Diff.Single", "1.0.0", 1),
     multi("1.0.0", ["a", 1], ["b", 1, "disabled"]),
-    one("Diff.Broken", "1.0.0", 4),
     one("Diff.Stubborn", "1.1.0", 1),
     one("Diff.Tolerant", "1.1.0", 1),
-    { name: "Diff.Bare", version: "1.0.0" },
   ],
   [
     one("Diff.Single", "1.1.0", 2),

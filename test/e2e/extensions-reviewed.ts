@@ -108,6 +108,6 @@ export const REVIEWED: readonly Reviewed[] = [
     why: "An update keeps settings, state and status of the extensions it disabled (MC-06); 2.7.3 removed them",
     place: /Diff\.Multi/,
     reference: /^\(nothing\)$/,
-    ours: /^(mode \d+|(config|status)\/a\..*|a\.\d\.settings|\{"runtimeSettings".*|\[\{"version": 1\.0, "timestampUTC": "TIME".*)$/,
+    ours: /^(mode \d+|(config|status)\/[ac]\..*|[ac]\.\d\.settings|\{"runtimeSettings".*|\[\{"version": 1\.0, "timestampUTC": "TIME".*)$/,
   },
 ];
