@@ -1,18 +1,20 @@
 import { readFileSync } from "node:fs";
-import path from "node:path";
 import { parseArgs } from "node:util";
-import { canSandbox, createSandbox } from "../e2e/sandbox.ts";
-import { connectFabric, startControlledFabric } from "./control.ts";
+import { startGuest } from "../e2e/guest.ts";
+import { insertDvd, startHost } from "../e2e/host.ts";
+import { canSandbox, createSandbox, type Sandbox } from "../e2e/sandbox.ts";
+import { startControlledFabric } from "./control.ts";
 import { eventLine } from "./event-line.ts";
-import type { FabricEvent } from "./fabric.ts";
+import type { Fabric, FabricEvent } from "./fabric.ts";
 import type { Scenario } from "./scenario.ts";
 import { firstBoot } from "./scenarios.ts";
 
 const USAGE = `An emulated Azure host: WireServer, host plugin, instance metadata, blob store, DHCP.
 
-usage: bun run fabric [--scenario FILE.json] [--shell] [--json-log]
+usage: bun run fabric [--scenario FILE.json] [--agent] [--shell] [--json-log]
        bun run fabric --extension PACKAGE.zip [--settings FILE.json] [--protected FILE.json] [--name NAME] [--keep-logs DIR]
   --scenario FILE  what the host does (type Scenario in test/fabric/scenario.ts); default: one VM, one extension
+  --agent          also provisions the guest with the compiled agent and lets it run
   --shell          opens a shell in the guest: a throw-away copy of this machine that reaches the host
   --json-log       one JSON object per event instead of a line of text
   --loopback       no namespaces: listens on free ports of 127.0.0.1 and prints which stands for which address
@@ -27,6 +29,7 @@ usage: bun run fabric [--scenario FILE.json] [--shell] [--json-log]
 const { values } = parseArgs({
   options: {
     scenario: { type: "string" },
+    agent: { type: "boolean" },
     shell: { type: "boolean" },
     "json-log": { type: "boolean" },
     loopback: { type: "boolean" },
@@ -81,6 +84,30 @@ if (values.inside !== undefined || values.loopback === true) {
   await runWithGuest();
 }
 
+interface World {
+  readonly sandbox: Sandbox;
+  readonly fabric: Fabric;
+  /** Resolves when there is nothing left to watch. */
+  readonly ended: Promise<unknown>;
+}
+
+async function withAgent(options: { onEvent?: (event: FabricEvent) => void }): Promise<World> {
+  const { sandbox, fabric, agent } = await startGuest(scenario, options);
+  return { sandbox, fabric, ended: agent.exited };
+}
+
+async function withoutAgent(options: { onEvent?: (event: FabricEvent) => void }): Promise<World> {
+  const sandbox = await createSandbox({ network: "pair" });
+  try {
+    if (scenario.provisioning !== undefined) await insertDvd(sandbox, scenario);
+    const fabric = await startHost(sandbox, scenario, options);
+    return { sandbox, fabric, ended: new Promise(() => undefined) };
+  } catch (error) {
+    await sandbox[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
 /** For people: makes the namespaces, keeps the host running, and gives a shell in the guest on request. */
 async function runWithGuest(): Promise<void> {
   const able = canSandbox();
@@ -88,28 +115,10 @@ async function runWithGuest(): Promise<void> {
     process.stderr.write(`fabric: ${able.reason}\n`);
     process.exit(1);
   }
-  const project = path.resolve(import.meta.dir, "../..");
-  const sandbox = await createSandbox({
-    network: "pair",
-    binds: [{ from: project, to: project, writable: true }],
-  });
-  const socket = path.join(sandbox.scratch, "control");
-  const file = path.join(sandbox.scratch, "scenario.json");
-  await Bun.write(file, JSON.stringify(scenario));
-  const host = sandbox.platform.spawn([
-    process.execPath,
-    import.meta.path,
-    "--scenario",
-    file,
-    "--inside",
-    socket,
-  ]);
-  const fabric = await connectFabric(socket, {
-    ended: host.exited,
-    log: host.output,
-    // In a shell the lines would get between the prompt and what is typed.
-    ...(values.shell === true ? {} : { onEvent: show }),
-  });
+  // In a shell the lines would get between the prompt and what is typed.
+  const onEvent = values.shell === true ? {} : { onEvent: show };
+  const { sandbox, fabric, ended } =
+    values.agent === true ? await withAgent(onEvent) : await withoutAgent(onEvent);
   const end = async (code: number): Promise<void> => {
     await fabric.stop();
     await sandbox[Symbol.asyncDispose]();
@@ -121,7 +130,7 @@ async function runWithGuest(): Promise<void> {
     process.stdout.write(
       `The host is up. Enter its guest:  nsenter -t ${sandbox.pid} -m -n -p -u -i -- /bin/bash\n`,
     );
-    await host.exited;
+    await ended;
     return end(1);
   }
   process.stdout.write("A shell in the guest; 168.63.129.16 answers. End it with exit.\n");
