@@ -71,8 +71,11 @@ export function toPlain(value: Json): unknown {
 
 /** A string literal with everything outside ASCII escaped as \uXXXX (`wire-protocol.md` STAT-21). */
 export function quoteAscii(text: string): string {
-  return JSON.stringify(text).replace(
-    /[\u007f-\uffff]/g,
+  const quoted = JSON.stringify(text);
+  // Most text is ASCII, and counting its bytes is much faster than looking at each character.
+  if (Buffer.byteLength(quoted) === quoted.length) return quoted;
+  return quoted.replace(
+    /[\u0080-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

@@ -10,7 +10,7 @@ const PROXY_CREDENTIALS = /(\bhttps?:\/\/)[^\s/@:]+:[^\s/@]+@/gi;
  * a `sig=` anywhere else, and a password in a URL, is replaced on its own.
  */
 export function redact(text: string): string {
-  if (!text.includes("://") && !/sig=/i.test(text)) return text;
+  if (!text.includes("://") && !text.toLowerCase().includes("sig=")) return text;
   return text
     .replace(PROXY_CREDENTIALS, "$1<redacted>@")
     .replace(URL_WITH_QUERY, (url) => {

@@ -181,8 +181,26 @@ function handlerEntry(
 
 function limitedStatus(status: ExtensionStatus): Json {
   const whole = extensionStatus(status);
-  if (formatJson(whole).length <= MAX_STATUS_CHARACTERS) return whole;
+  if (isSurelyShort(status) || formatJson(whole).length <= MAX_STATUS_CHARACTERS) return whole;
   return extensionStatus(cutExtensionStatus(status));
+}
+
+/** Told without writing it: a character takes at most six, and what surrounds a substatus less than 200. */
+function isSurelyShort(status: ExtensionStatus): boolean {
+  const parts = [status, ...status.substatuses];
+  const values = parts.flatMap(({ name, status: text, code, message }) => [
+    name,
+    text,
+    code,
+    message,
+  ]);
+  let characters = 200 * parts.length;
+  for (const value of [...values, status.operation, status.configurationAppliedTime]) {
+    if (typeof value === "string") characters += 6 * value.length;
+    else if (typeof value === "object" && value !== null && !(value instanceof JsonNumber))
+      return false;
+  }
+  return characters <= MAX_STATUS_CHARACTERS;
 }
 
 function extensionStatus(status: ExtensionStatus): Json {
