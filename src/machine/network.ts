@@ -55,6 +55,18 @@ export async function readInterfaces(
   });
 }
 
+/**
+ * Text that differs when addresses, routes or links do, from procfs and sysfs alone: what a periodic look costs while
+ * nothing changes is no program.
+ */
+export function networkFingerprint(system: Reads): string {
+  const tables = ["/proc/net/fib_trie", "/proc/net/route", "/proc/net/if_inet6"] as const;
+  const links = system.files
+    .list(NET)
+    .map((name) => `${name} ${readSysfs(system, `${NET}/${name}/operstate`) ?? ""}`);
+  return [...tables.map((file) => system.files.readTextIfExists(file) ?? ""), ...links].join("\n");
+}
+
 /** True for the PCI half of an accelerated NIC: a slave with a Mellanox or MANA driver (`system.md` PEER-16). */
 export function isVirtualFunction(system: Reads, name: string): boolean {
   const flags = readFlags(system, name) ?? 0;

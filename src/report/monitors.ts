@@ -1,7 +1,7 @@
 import { describe, isAgentError } from "../base/error.ts";
 import type { HostPlugin } from "../azure/host-plugin.ts";
 import { drainHttpErrors, type HttpErrorCounts } from "../azure/retry.ts";
-import { formatInterface, readInterfaces } from "../machine/network.ts";
+import { formatInterface, networkFingerprint, readInterfaces } from "../machine/network.ts";
 import { formatRoute, readRoutes } from "../machine/routes.ts";
 import type { System } from "../system/system.ts";
 import { afterOutcome, durationText, isTriggered, type ErrorWindow } from "./error-window.ts";
@@ -55,6 +55,7 @@ export function createMonitors(
   let hostPlugin: HeartbeatState = {};
   let imds: HeartbeatState = {};
   let network: string | undefined;
+  let networkSeen: string | undefined;
   const { healthService } = dependencies;
 
   return [
@@ -102,7 +103,11 @@ export function createMonitors(
       run: async () => {
         // Without the option the configuration is only logged once.
         if (!dependencies.networkChanges && network !== undefined) return;
+        // Listing addresses takes a program, which an idle agent does not run.
+        const fingerprint = networkFingerprint(system);
+        if (fingerprint === networkSeen) return;
         network = await reportNetworkChanges(system, network);
+        networkSeen = fingerprint;
       },
     },
   ];

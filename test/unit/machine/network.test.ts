@@ -4,6 +4,7 @@ import {
   formatInterface,
   localAddresses,
   primaryInterface,
+  networkFingerprint,
   readInterfaces,
   waitForInterface,
 } from "../../../src/machine/network.ts";
@@ -140,4 +141,19 @@ test("addresses come from procfs where ip or its JSON is missing", async () => {
   expect(byName.get("lo")?.ipv4).toEqual(["127.0.0.1"]);
   expect(byName.get("lo")?.ipv6).toEqual(["::1"]);
   expect(localAddresses("", []).size).toBe(0);
+});
+
+test("the network's fingerprint moves with addresses, routes and links, and costs no program", () => {
+  using system = createFakeSystem();
+  plantInterface(system, "eth0");
+  const seen = new Set([networkFingerprint(system)]);
+  plant(system, { "/proc/net/route": routeTable(DEFAULT_ETH0) });
+  seen.add(networkFingerprint(system));
+  plant(system, { "/proc/net/fib_trie": "|-- 10.0.0.4\n /32 host LOCAL\n" });
+  seen.add(networkFingerprint(system));
+  plant(system, { "/sys/class/net/eth0/operstate": "down\n" });
+  seen.add(networkFingerprint(system));
+  seen.add(networkFingerprint(system));
+  expect(seen.size).toBe(4);
+  expect(system.commands).toEqual([]);
 });
