@@ -241,7 +241,6 @@ export function createGoalStateClient(
     stoppedAt = undefined;
     writePlaceholder(system, libDir);
     const extensionsChanged = extensions.id !== previousId && !extensions.outdated;
-    if (extensionsChanged) reportSignatures(extensions);
     return { goalState: goal, extensionsChanged, incarnationChanged, degraded };
   };
 
@@ -261,17 +260,6 @@ export function createGoalStateClient(
       );
     const uri = state.document.certificatesUri;
     return { ...state, certificates: await fetchCertificates(uri, history, signal) };
-  };
-
-  /** Step 9 of GS-30. */
-  const reportSignatures = (extensions: ExtensionsGoalState): void => {
-    if (!extensions.signatureCapable) return;
-    for (const { name, version, state, encodedSignature } of extensions.handlers) {
-      if (state === "uninstall") continue;
-      const success = encodedSignature !== "";
-      const message = success ? "The extension is signed" : "The extension is not signed";
-      system.emit({ operation: "ExtensionSigned", success, message, name, version, log: false });
-    }
   };
 
   /** Two callers never mix: an update begins when the one before it has ended. */

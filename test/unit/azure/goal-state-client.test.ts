@@ -419,28 +419,6 @@ test("wire-protocol.md GS-30 CERT-18: certificates removed behind our back come 
   expect(w.system.files.exists(`${LIB}/${thumbprint}.crt`)).toBe(true);
 });
 
-test("wire-protocol.md GS-30: each new extension is reported as signed or not, but for uninstalls", async () => {
-  using w = world();
-  const plugin = (name: string, rest: string): string =>
-    `<Plugin name="${name}" version="1" ${rest}/>`;
-  w.platform.answers.set(URLS.extensions, {
-    body: extensionsXml({
-      inner: `<Plugins>${plugin("Signed.E", 'state="enabled" encodedSignature="MII"')}${plugin("Bare.E", 'state="enabled"')}${plugin("Gone.E", 'state="uninstall"')}</Plugins>`,
-    }),
-  });
-  const { goals } = await w.open({ fastTrack: false });
-  const signed = (): [string | undefined, boolean][] =>
-    w.system.events
-      .filter(({ operation }) => operation === "ExtensionSigned")
-      .map(({ name, success }) => [name, success]);
-  expect(signed()).toEqual([
-    ["Signed.E", true],
-    ["Bare.E", false],
-  ]);
-  await goals.update();
-  expect(signed().length).toBe(2);
-});
-
 test("wire-protocol.md HIST-01 HIST-10 HIST-12 HIST-13 HIST-14 HIST-11: what changed is kept under incarnation and ETag", async () => {
   using w = world();
   w.fastTrack({ etag: "55" });
