@@ -74,6 +74,10 @@ export function parseXml(text: string, what: string): XmlElement {
       `${what} must have exactly one root element, it has ${roots.length}`,
     );
   }
+  // Error pages of proxies and gateways can be well-formed, and a reader that only looks for elements by name would
+  // take one for an empty document.
+  if (root.local.toLowerCase() === "html")
+    throw new AgentError("bad-input", `${what} is an HTML page`);
   return root;
 }
 

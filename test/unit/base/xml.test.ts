@@ -70,3 +70,8 @@ describe("XML reader", () => {
     expect(escapeXml("a<b>&c")).toBe("a&lt;b&gt;&amp;c");
   });
 });
+
+test("a well-formed HTML page is refused by name, whatever document it stands for", () => {
+  for (const page of ["<html><body/></html>", '<HTML xmlns="http://www.w3.org/1999/xhtml"/>'])
+    expect(() => parseXml(page, "The manifest")).toThrow("The manifest is an HTML page");
+});

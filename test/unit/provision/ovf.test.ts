@@ -125,7 +125,7 @@ describe("the provisioning document", () => {
     expect(() => parseOvf("<Environment><a></Environment>")).toThrow(
       "ovf-env.xml is not well-formed",
     );
-    expect(() => parseOvf("<html><body>502</body></html>")).toThrow("Environment not found");
+    expect(() => parseOvf("<html><body>502</body></html>")).toThrow("ovf-env.xml is an HTML page");
   });
 
   test("provisioning.md DB-02: user names that a program could misread are refused", () => {
