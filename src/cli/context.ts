@@ -130,7 +130,7 @@ const CONNECT_FILE: SystemPath = "/run/waagent-connect.json";
  * Under a scratch root, where an emulated host listens instead of the platform's addresses:
  * `{"168.63.129.16:80": "127.0.0.1:40080"}`. Errors: AgentError "bad-input" naming the file.
  */
-function connectMap(system: Pick<System, "files">): ReadonlyMap<string, string> | undefined {
+export function connectMap(system: Pick<System, "files">): ReadonlyMap<string, string> | undefined {
   const text = system.files.readTextIfExists(CONNECT_FILE, { maxBytes: 64 * 1024 });
   if (text === undefined) return undefined;
   const value = parseJson(text, CONNECT_FILE);

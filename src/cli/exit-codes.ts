@@ -6,7 +6,7 @@
 export const EXIT = {
   ok: 0,
   failure: 1,
-  /** `status`: the agent runs and reports something that failed. */
+  /** `status`, `explain`, `doctor`: something has failed, or keeps the agent from its work. */
   degraded: 2,
   /** `status`: no agent runs (as in LSB init scripts). */
   notRunning: 3,

@@ -31,6 +31,11 @@ export function manualPage(): string {
     ".SH EXIT STATUS\n",
     item({ usage: "0", doc: "Done, help or version was printed, or the daemon already runs." }),
     item({ usage: "1", doc: "The command failed; the reason is in the log or on standard error." }),
+    item({
+      usage: "2",
+      doc: "status, explain and doctor: something has failed, or keeps the agent from its work.",
+    }),
+    item({ usage: "3", doc: "status: no agent runs." }),
     item({ usage: "64", doc: "The arguments of an operator command make no sense." }),
     item({ usage: "70", doc: "This version does not have the command." }),
     ".SH FILES\n",

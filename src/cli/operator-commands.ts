@@ -118,6 +118,23 @@ const egress = defineCommand({
   },
 });
 
+const doctor = defineCommand({
+  meta: { name: "doctor", description: "Find what keeps the agent from its work" },
+  args: {
+    all: { type: "boolean", description: "Also say what is well." },
+    report: {
+      type: "string",
+      valueHint: "file",
+      description: "Write a report for others, without secrets, to this file.",
+    },
+    json: JSON_FLAG,
+  },
+  run: async ({ args, data }) => {
+    const { runDoctor } = await import("./operator-doctor.ts");
+    return await runDoctor(data as OperatorData, args);
+  },
+});
+
 const policyCheck = defineCommand({
   meta: { name: "check", description: "Name everything that is wrong with a policy file" },
   args: {
@@ -134,18 +151,6 @@ const policyCheck = defineCommand({
   },
 });
 
-/** A name that is taken and not filled yet. */
-function later(name: string, description: string): AnyCommand {
-  return defineCommand({
-    meta: { name, description, hidden: true },
-    args: { words: { type: "positional", required: false }, json: JSON_FLAG },
-    run: () => {
-      writeStderr(`waagent ${name} is not part of this version yet\n`);
-      return EXIT.notBuilt;
-    },
-  });
-}
-
 /** First words and what they run; the words themselves are `OPERATOR_WORDS`. */
 export const OPERATOR_COMMANDS: Readonly<Record<string, AnyCommand>> = {
   config: defineCommand({
@@ -157,14 +162,14 @@ export const OPERATOR_COMMANDS: Readonly<Record<string, AnyCommand>> = {
       reference: configReference,
     },
   }),
+  policy: defineCommand({
+    meta: { name: "policy", description: "Judge a policy for extensions" },
+    subCommands: { check: policyCheck },
+  }),
   status,
+  doctor,
   explain,
   egress,
   completion,
   manual,
-  doctor: later("doctor", "Find what keeps the agent from working"),
-  policy: defineCommand({
-    meta: { name: "policy", description: "Judge a policy file" },
-    subCommands: { check: policyCheck },
-  }),
 };

@@ -10,8 +10,10 @@ import {
   type Policy,
   type PolicyCheck,
 } from "../extensions/policy.ts";
+import { readAgentState } from "../report/agent-state.ts";
 import { writeStdout } from "../system/process.ts";
 import { join, type SystemPath } from "../system/root.ts";
+import type { System } from "../system/system.ts";
 import { earlySystem } from "./early.ts";
 import { EXIT } from "./exit-codes.ts";
 import type { OperatorData } from "./operator-commands.ts";
@@ -47,15 +49,24 @@ export async function checkPolicyFile(
     );
   const check = checkPolicy(text, file);
   const lib = config["Lib.Dir"] as SystemPath;
-  const installed = system.files
-    .list(lib)
-    .filter((name) => system.files.exists(join(lib, name, "config", "HandlerState")))
-    .flatMap((name) => parseDirectoryName(name)?.name ?? []);
-  const names = [...new Set(installed)];
+  const names = installedHandlers(system, lib);
   const decisions = check.ok ? decide(check.policy, names) : [];
   const report = { file, enabled: config["Debug.EnableExtensionPolicy"], decisions };
   writeStdout(options.json === true ? policyJson(check, report) : policyText(check, report));
   return check.ok ? EXIT.ok : EXIT.failure;
+}
+
+/** By their folders; whoever is not root gets the names that the running agent tells. */
+function installedHandlers(system: Pick<System, "files">, lib: SystemPath): readonly string[] {
+  try {
+    const names = system.files
+      .list(lib)
+      .filter((name) => system.files.exists(join(lib, name, "config", "HandlerState")))
+      .flatMap((name) => parseDirectoryName(name)?.name ?? []);
+    return [...new Set(names)];
+  } catch {
+    return (readAgentState(system)?.handlers ?? []).map(({ name }) => name);
+  }
 }
 
 export function decide(policy: Policy, handlers: readonly string[]): readonly PolicyDecision[] {

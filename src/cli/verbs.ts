@@ -108,10 +108,17 @@ export const FLAGS: readonly { readonly usage: string; readonly doc: string }[] 
 /** The operator commands of the usage text; their own arguments are in `operator.ts`. */
 export const OPERATORS: readonly { readonly usage: string; readonly doc: string }[] = [
   { usage: "config check|show|default|reference", doc: "Judge, explain and print configuration." },
+  {
+    usage: "policy check [FILE]",
+    doc: "Judge a policy file, and say what it means for extensions.",
+  },
   { usage: "status [--json]", doc: "What the agent does now, and what failed." },
+  {
+    usage: "doctor [--report=FILE]",
+    doc: "Find what keeps the agent from its work, and say what to do about it.",
+  },
   { usage: "explain HANDLER", doc: "State, last operation and files of one extension." },
   { usage: "egress", doc: "Whom the agent talks to, why, and the key that stops it." },
   { usage: "completion bash|zsh|fish", doc: "Print completions for a shell." },
   { usage: "manual", doc: "Print the manual page." },
-  { usage: "policy check [FILE]", doc: "Name everything that is wrong with a policy file." },
 ];

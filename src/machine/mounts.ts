@@ -7,6 +7,8 @@ export interface Mount {
   /** Directory of the file system that is mounted; "/" for all of it. */
   readonly root: string;
   readonly mountPoint: string;
+  /** Of this mount, not of the file system: "rw", "noexec", ... */
+  readonly options: readonly string[];
   readonly fileSystem: string;
   /** "/dev/sdb1", "tmpfs", ... */
   readonly source: string;
@@ -29,7 +31,7 @@ export function parseMountInfo(text: string): Mount[] {
   return text.split("\n").flatMap((line) => {
     const fields = line.split(" ");
     const dash = fields.indexOf("-", 6);
-    const [, , device, root, mountPoint] = fields;
+    const [, , device, root, mountPoint, options] = fields;
     const [fileSystem, source] = fields.slice(dash + 1);
     if (dash < 0 || device === undefined || root === undefined || mountPoint === undefined)
       return [];
@@ -38,11 +40,25 @@ export function parseMountInfo(text: string): Mount[] {
         device,
         root: unescapeOctal(root),
         mountPoint: unescapeOctal(mountPoint),
+        options: (options ?? "").split(","),
         fileSystem: fileSystem ?? "",
         source: unescapeOctal(source ?? ""),
       },
     ];
   });
+}
+
+/** The mount that holds a path; of two at the same place the later one, which hides the other. */
+export function mountOf(mounts: readonly Mount[], path: string): Mount | undefined {
+  const holds = ({ mountPoint }: Mount): boolean =>
+    mountPoint === "/" || path === mountPoint || path.startsWith(`${mountPoint}/`);
+  return mounts
+    .filter(holds)
+    .reduce<Mount | undefined>(
+      (best, mount) =>
+        best === undefined || mount.mountPoint.length >= best.mountPoint.length ? mount : best,
+      undefined,
+    );
 }
 
 export function readFstab(system: Pick<System, "files">): FstabEntry[] {

@@ -81,6 +81,21 @@ export function parseRoutes(text: string): Route[] {
   });
 }
 
+/**
+ * The route that packets to an address take: of those that cover it the one with the longest prefix, of equal ones the
+ * one with the lowest metric. undefined when none does, or the one that does refuses (RTF_REJECT, 0x200).
+ */
+export function routeTo(routes: readonly Route[], address: string): Route | undefined {
+  const [best] = routes
+    .filter(
+      (route) =>
+        networkOf({ network: address, prefix: prefixFromMask(route.mask), gateway: "" }) ===
+        route.destination,
+    )
+    .toSorted((a, b) => prefixFromMask(b.mask) - prefixFromMask(a.mask) || a.metric - b.metric);
+  return best === undefined || (best.flags & 0x200) !== 0 ? undefined : best;
+}
+
 /** `10813FA8` is 168.63.129.16: the kernel prints addresses as it keeps them, little-endian. */
 function dottedFromHex(hex: string): string {
   const bytes = hex.match(/../g)?.toReversed() ?? [];

@@ -23,7 +23,10 @@ export interface World {
   readonly encrypted: (settings: unknown) => string;
 }
 
-export const SAS = "sv=2021-12-02&sr=b&sig=fabric%2Bsignature%3D&se=2035-01-01T00%3A00%3A00Z&sp=rw";
+/** The query that gives access to a blob, until the given instant. */
+export function sas(expiry = "2035-01-01T00:00:00Z"): string {
+  return `sv=2021-12-02&sr=b&sig=fabric%2Bsignature%3D&se=${encodeURIComponent(expiry)}&sp=rw`;
+}
 
 export function escapeXml(text: string): string {
   return text
@@ -46,12 +49,12 @@ export function versionsDocument(): string {
 `;
 }
 
-export function statusBlobUrl(world: Pick<World, "storage" | "vm">): string {
-  return `${world.storage[0]}/status/${world.vm.vmId}.status?${SAS}`;
+export function statusBlobUrl(world: Pick<World, "storage" | "vm" | "goal">): string {
+  return `${world.storage[0]}/status/${world.vm.vmId}.status?${sas(world.goal.sasExpiry)}`;
 }
 
-export function profileBlobUrl(world: Pick<World, "storage" | "vm">): string {
-  return `${world.storage[0]}/profile/${world.vm.vmId}.vmSettings?${SAS}`;
+export function profileBlobUrl(world: Pick<World, "storage" | "vm" | "goal">): string {
+  return `${world.storage[0]}/profile/${world.vm.vmId}.vmSettings?${sas(world.goal.sasExpiry)}`;
 }
 
 /** Path and query of one of the goal state's components, below the WireServer's origin. */

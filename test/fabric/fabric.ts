@@ -164,6 +164,7 @@ export async function startFabric(
       port: isLoopback ? 0 : port,
       ...(tls === undefined ? {} : { tls }),
       handle: (raw) => handle(service, origin, raw),
+      clockOffsetMs: scenario.clockOffsetMs ?? 0,
     });
     listeners.push(listener);
     if (isLoopback) connectTo[`${host}:${port}`] = `127.0.0.1:${listener.port}`;

@@ -17,6 +17,8 @@ export interface ListenOptions {
   readonly port: number;
   readonly tls?: { readonly key: string; readonly cert: string };
   readonly handle: (request: RawRequest) => Promise<Delivery>;
+  /** See `Scenario.clockOffsetMs`. Default 0. */
+  readonly clockOffsetMs?: number;
 }
 
 export interface Listener {
@@ -55,7 +57,11 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     socket.setNoDelay(true);
     void readRequest(socket)
       .then((request) => (request === undefined ? undefined : options.handle(request)))
-      .then((delivery) => (delivery === undefined ? void socket.destroy() : send(socket, delivery)))
+      .then((delivery) =>
+        delivery === undefined
+          ? void socket.destroy()
+          : send(socket, delivery, options.clockOffsetMs ?? 0),
+      )
       .catch((error: unknown) => {
         process.stderr.write(`fabric: ${error instanceof Error ? error.stack : String(error)}\n`);
         socket.end(
@@ -173,17 +179,18 @@ function dechunk(bytes: Buffer): Buffer | undefined {
   }
 }
 
-async function send(socket: Socket, delivery: Delivery): Promise<void> {
+async function send(socket: Socket, delivery: Delivery, clockOffsetMs: number): Promise<void> {
   if (delivery.how === "silence") return; // the connection stays open until the client gives up
   if (delivery.how === "reset") {
     socket.resetAndDestroy();
     return;
   }
   const { status, headers, body } = delivery.answer;
+  const date = new Date(Date.now() + clockOffsetMs).toUTCString();
   const withoutBody = status === 304 || status === 204;
   const lines = [
     `HTTP/1.1 ${status} ${REASONS[status] ?? "Status"}`,
-    ...Object.entries({ Server: "Microsoft-IIS/10.0", ...headers }).map(
+    ...Object.entries({ Server: "Microsoft-IIS/10.0", Date: date, ...headers }).map(
       ([name, value]) => `${name}: ${value}`,
     ),
     ...(withoutBody ? [] : [`Content-Length: ${body.length}`]),

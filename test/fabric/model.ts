@@ -1,6 +1,5 @@
 import { certificateFromHeader, type CertificateAuthority } from "./certificates.ts";
 import {
-  SAS,
   certificatesDocument,
   extensionsConfigDocument,
   goalStateDocument,
@@ -12,6 +11,7 @@ import {
   profileBlobUrl,
   remoteAccessDocument,
   sharedConfigDocument,
+  sas,
   statusBlobUrl,
   ticksOf,
   versionsDocument,
@@ -456,8 +456,11 @@ function statusOf(
   }
 }
 
+/** A signature of ours that has not ended. */
 function hasSignature(url: string): boolean {
-  return splitOnce(url, "?")[1].startsWith(SAS);
+  const query = splitOnce(url, "?")[1];
+  const expiry = new URLSearchParams(query).get("se") ?? "";
+  return query.startsWith(sas(expiry)) && Date.parse(expiry) > Date.now();
 }
 
 function respond(status: number, contentType: string, body: string): { answer: Answer } {

@@ -21,6 +21,8 @@ export interface Scenario {
   readonly faults?: readonly FaultRule[];
   readonly steps?: readonly Step[];
   readonly dhcp?: DhcpDescription;
+  /** How far the platform's clock is ahead of the machine's; shows in the Date of every answer. Default 0. */
+  readonly clockOffsetMs?: number;
 }
 
 export interface VmIdentity {
@@ -68,6 +70,8 @@ export interface GoalStateDescription {
   readonly hasCertificates?: boolean;
   /** Names of tenant certificates from here on (rotation). */
   readonly certificates?: readonly string[];
+  /** When access to the status blob ends. Default 2035. */
+  readonly sasExpiry?: string;
 }
 
 export interface FamilyDescription {

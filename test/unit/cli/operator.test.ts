@@ -38,7 +38,9 @@ test("bash completes commands, sub-commands and flags", () => {
   expect(bash("waagent", "config", "")).toEqual(["check", "show", "default", "reference"]);
   expect(bash("waagent", "config", "show", "--")).toEqual(["--changed", "--json"]);
   expect(bash("waagent", "completion", "z")).toEqual(["zsh"]);
-  expect(bash("waagent", "doc")).toEqual([]);
+  expect(bash("waagent", "doc")).toEqual(["doctor"]);
+  expect(bash("waagent", "doctor", "--")).toEqual(["--all", "--report=", "--json"]);
+  expect(bash("waagent", "policy", "")).toEqual(["check"]);
 });
 
 test("zsh and fish know every command; other shells are unknown", () => {

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { parseMountInfo, readFstab, readSwaps } from "../../../src/machine/mounts.ts";
+import { mountOf, parseMountInfo, readFstab, readSwaps } from "../../../src/machine/mounts.ts";
 import {
   type Content,
   type DiskView,
@@ -148,6 +148,7 @@ test("system.md DISK-11 BET-03: a mounted disk is used where it is; one that hol
     device: "8:17",
     root,
     mountPoint,
+    options: [],
     fileSystem: "ext4",
     source: "/dev/sdb1",
   });
@@ -176,11 +177,23 @@ test("system.md BET-03: mountinfo, fstab and swaps are read by field, with octal
       device: "8:17",
       root: "/",
       mountPoint: "/mnt/my disk",
+      options: ["rw", "noatime"],
       fileSystem: "ext4",
       source: "/dev/sdb1",
     },
-    { device: "0:44", root: "/sub", mountPoint: "/x", fileSystem: "btrfs", source: "/dev/sdba1" },
+    {
+      device: "0:44",
+      root: "/sub",
+      mountPoint: "/x",
+      options: ["rw"],
+      fileSystem: "btrfs",
+      source: "/dev/sdba1",
+    },
   ]);
+  expect(mountOf(mounts, "/x/y")?.device).toBe("0:44");
+  expect(mountOf(mounts, "/xy")).toBeUndefined();
+  const hidden = mounts.map((mount) => ({ ...mount, mountPoint: "/" }));
+  expect(mountOf(hidden, "/a")?.device).toBe("0:44");
   using system = createFakeSystem();
   plant(system, {
     "/etc/fstab":

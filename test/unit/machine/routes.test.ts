@@ -6,6 +6,7 @@ import {
   isDefaultRouteMissing,
   parseRoutes,
   readRoutes,
+  routeTo,
   withBroadcastRoute,
 } from "../../../src/machine/routes.ts";
 import { createFakeSystem } from "../../fakes/system.ts";
@@ -40,6 +41,18 @@ test("system.md NET-02: columns are found by their names, and a missing one is a
   expect(system.lines).toEqual([
     "ERROR ExtHandler ExtHandler /proc/net/route has no column named Mask",
   ]);
+});
+
+test("the route to an address is the longest that covers it, unless that one refuses", () => {
+  const to = (address: string, ...lines: (typeof CONNECTED)[]): string | undefined =>
+    routeTo(parseRoutes(routeTable(...lines)), address)?.gateway;
+  const host = ["eth0", "10813FA8", "0900000A", "0007", "0", "FFFFFFFF"] as const;
+  expect(to("168.63.129.16", CONNECTED)).toBeUndefined();
+  expect(to("168.63.129.16", CONNECTED, DEFAULT as never)).toBe("10.0.0.1");
+  expect(to("168.63.129.16", DEFAULT as never, host as never)).toBe("10.0.0.9");
+  expect(to("10.0.0.77", DEFAULT as never, CONNECTED)).toBe("0.0.0.0");
+  const refusing = ["*", "10813FA8", "00000000", "0205", "0", "FFFFFFFF"] as const;
+  expect(to("168.63.129.16", DEFAULT as never, refusing as never)).toBeUndefined();
 });
 
 test("system.md NET-09 provisioning.md OS-63: a default route is missing only when no line goes everywhere", () => {
