@@ -38,6 +38,12 @@ export class CertificateAuthority implements Disposable {
     return made;
   }
 
+  /** Makes the keys that answers will need, so that no answer has to wait for one: a real host has had them for long. */
+  prepare(names: readonly string[]): void {
+    this.#unused ??= this.#selfSigned("/CN=CRP/OU=AzureRT/O=Fabric Tests");
+    for (const name of names) this.tenant(name);
+  }
+
   /** TLS key and certificate (chain) for the given host names and addresses. */
   server(names: readonly string[]): { readonly key: string; readonly cert: string } {
     const base = this.#file();

@@ -75,6 +75,10 @@ export async function startFabric(
     wireServer: `http://${WIRE_SERVER}:80`,
     storage: [`${scheme}://${STORAGE_HOSTS[0]}`, `${scheme}://${STORAGE_HOSTS[1]}`],
   });
+  authority.prepare([
+    ...(scenario.certificates ?? ["tenant"]),
+    ...scenario.goalStates.flatMap((goal) => goal.certificates ?? []),
+  ]);
   const faults = new FaultPlan(scenario.faults);
   const began = performance.now();
   const startedAt = Date.now();
