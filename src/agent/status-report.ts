@@ -110,6 +110,45 @@ export function createStatusReport(
     return message;
   };
 
+  /** STAT-05: not built means not uploaded; the next report tries again. */
+  const unbuilt = (error: unknown): string => {
+    const message = `The status could not be built: ${describe(error)}`;
+    system.log.periodically("ERROR", FAILURE_EVENT_PERIOD_MS, message, "status build");
+    system.emit({ operation: "ReportStatus", success: false, message, log: false });
+    return message;
+  };
+
+  const build = (
+    handlers: readonly HandlerReport[],
+    aggregate: AggregateStatus | undefined,
+    now: number,
+  ): string =>
+    vmStatus({
+      now,
+      agentVersion: facts.agentVersion,
+      computerName: facts.hostName(),
+      osName: facts.osName,
+      osVersion: facts.osVersion,
+      update: undefined,
+      handlers,
+      aggregate,
+      features: facts.features(),
+    });
+
+  /** The same document at a fixed time: equal texts mean that only time went by, and then nothing is written. */
+  const keepChanged = (
+    document: string,
+    handlers: readonly HandlerReport[],
+    { aggregate, busy }: Pick<ReportOptions, "aggregate" | "busy">,
+  ): void => {
+    const timeless = build(handlers, aggregate, 0);
+    if (timeless !== kept) {
+      options.keep(document);
+      kept = timeless;
+      summarize(handlers, busy);
+    } else if (!converged) summarize(handlers, busy);
+  };
+
   /** STAT-02: perhaps the goal state was read at an unlucky moment. Not at every report: it is a full fetch. */
   const askForBlob = async (
     signal: AbortSignal,
@@ -123,26 +162,24 @@ export function createStatusReport(
   return {
     hasConverged: () => converged,
     report: async (goal, handlers, { aggregate, busy, signal }) => {
-      const input = {
-        now: system.clock.now(),
-        agentVersion: facts.agentVersion,
-        computerName: facts.hostName(),
-        osName: facts.osName,
-        osVersion: facts.osVersion,
-        update: undefined,
-        handlers,
-        aggregate,
-        features: facts.features(),
-      };
-      const document = vmStatus(input);
-      // The same document at a fixed time: equal texts mean that only time went by, and then nothing is written.
-      const timeless = vmStatus({ ...input, now: 0 });
-      if (timeless !== kept) {
-        kept = timeless;
-        options.keep(document);
-        summarize(handlers, busy);
-      } else if (!converged) summarize(handlers, busy);
       const at = system.clock.now();
+      let document: string;
+      try {
+        document = build(handlers, aggregate, at);
+      } catch (error) {
+        return { at, channel: "none", failure: unbuilt(error) };
+      }
+      try {
+        keepChanged(document, handlers, { aggregate, busy });
+      } catch (error) {
+        // A full disk must not keep the platform from hearing about the VM.
+        system.log.periodically(
+          "WARNING",
+          FAILURE_EVENT_PERIOD_MS,
+          `The status could not be kept on disk: ${describe(error)}`,
+          "status on disk",
+        );
+      }
       try {
         const blob = goal.extensions.statusBlob ?? (await askForBlob(signal));
         if (blob === undefined)

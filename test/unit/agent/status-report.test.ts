@@ -51,6 +51,8 @@ function setUp(system: FakeSystem) {
     forced: 0,
     reported: 0,
     blobAfterForce: null as typeof blob | null,
+    hostName: () => "vm1",
+    keep: (document: string) => void kept.push(document),
   };
   const session = {
     wire: {},
@@ -80,10 +82,10 @@ function setUp(system: FakeSystem) {
       agentVersion: "2.15.0.1",
       osName: "debian",
       osVersion: "12",
-      hostName: () => "vm1",
+      hostName: () => state.hostName(),
       features: () => ({ versioningGovernance: false, fastTrack: true }),
     },
-    keep: (document) => kept.push(document),
+    keep: (document) => state.keep(document),
   });
   const send = (handlers: readonly HandlerReport[], busy = false, of = goal()) =>
     status.report(of, handlers, { aggregate, busy, signal });
@@ -164,5 +166,36 @@ describe("status report", () => {
     expect(system.lines.join("\n")).not.toContain("SECRET");
     // A report that was built counts for what waits for it, uploaded or not (VMS-17).
     expect(state.reported).toBe(2);
+  });
+
+  test("wire-protocol.md STAT-05: what cannot be built is not uploaded and told; the next report is", async () => {
+    using system = createFakeSystem();
+    const { send, state, uploads } = setUp(system);
+    state.hostName = () => {
+      throw new Error("no name");
+    };
+    const outcome = await send([report("success")]);
+    expect(outcome.failure).toBe("The status could not be built: no name");
+    expect(uploads).toEqual([]);
+    expect(system.events).toMatchObject([{ operation: "ReportStatus", success: false }]);
+    state.hostName = () => "vm1";
+    expect((await send([report("success")])).failure).toBeUndefined();
+    expect(uploads).toHaveLength(1);
+  });
+
+  test("wire-protocol.md STAT-01 STAT-50: a full disk keeps nobody from hearing about the VM", async () => {
+    using system = createFakeSystem();
+    const { status, send, state, uploads, kept } = setUp(system);
+    const { keep } = state;
+    state.keep = () => {
+      throw new AgentError("io", "no space left", { errno: "ENOSPC" });
+    };
+    expect((await send([report("success")])).failure).toBeUndefined();
+    expect(uploads).toHaveLength(1);
+    expect(system.lines.join()).toContain("The status could not be kept on disk: no space left");
+    state.keep = keep;
+    await send([report("success")]);
+    expect(kept).toHaveLength(1);
+    expect(status.hasConverged()).toBeTrue();
   });
 });
