@@ -126,6 +126,7 @@ export async function planDeprovision(
     { actions: remove(...cgroupFiles(distro)) },
     machineIdPart(system, distro, remove),
     cloudInitPart(system),
+    journalPart(system),
     { actions: hasHostsEntry(system) ? [{ do: "remove-hosts-entry" }] : [] },
     { actions: remove(...MORE_FILES, ...dropInFiles(config)) },
     options.user
@@ -273,5 +274,15 @@ function cloudInitPart(system: Machine): Part {
   return {
     warnings: ["WARNING! The state and logs of cloud-init will be deleted."],
     actions: [{ do: "run", argv: ["cloud-init", "clean", "--logs"] }],
+  };
+}
+
+/** The persistent journal names users, addresses and keys; it begins anew with the next boot (DB-22). */
+function journalPart(system: Machine): Part {
+  const directory: SystemPath = "/var/log/journal";
+  if (system.files.list(directory).length === 0) return {};
+  return {
+    warnings: ["WARNING! The system's journal in /var/log/journal will be deleted."],
+    actions: [{ do: "empty-directory", directory }],
   };
 }

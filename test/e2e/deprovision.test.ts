@@ -74,6 +74,7 @@ const SEEDS: Readonly<Record<string, string>> = {
   "/lib/systemd/system/walinuxagent-network-setup.service": "seed-35",
   "/lib/systemd/system/walinuxagent.service.d/12-CPUQuota.conf": "seed-36",
   "/var/lib/wicked/lease-eth0.xml": "seed-37",
+  "/var/log/journal/0123/system.journal": "seed-38",
 };
 
 async function usedMachine(): Promise<{ machine: ProvisionMachine; words: string[] }> {
@@ -174,7 +175,7 @@ sandboxTest(
     expect(tracesLeft(machine, words)).toEqual(before);
     const yes = await box.run(["waagent", "-deprovision"], { stdin: "Yes\n", allowFailure: true });
     expect(yes.code).toBe(0);
-    expect(yes.stdout.split("\n").filter((line) => line.startsWith("WARNING!"))).toHaveLength(6);
+    expect(yes.stdout.split("\n").filter((line) => line.startsWith("WARNING!"))).toHaveLength(7);
     // Without +user the user stays, with everything the user has.
     expect((await box.run(["id", "-un", USER])).stdout).toBe(`${USER}\n`);
     expect(box.read(`/home/${USER}/.bash_history`)).toBe("seed-01");
@@ -205,6 +206,26 @@ sandboxTest(
     expect(box.exists(`/home/${USER}`)).toBe(false);
     expect(box.exists("/var/lib/waagent/provisioned")).toBe(false);
     await session.exited;
+  },
+  60_000,
+);
+
+sandboxTest(
+  "provisioning.md DEPROV-03: Ctrl-C at the prompt is a notice and exit 0, and nothing is changed",
+  async () => {
+    const { machine, words } = await usedMachine();
+    await using _ = machine;
+    const { box } = machine;
+    const before = tracesLeft(machine, words);
+    await box.run(["mkfifo", "/run/keyboard"]);
+    // Open for both, so that there is a keyboard nobody types on.
+    const command = box.spawn(["bash", "-c", "exec waagent -deprovision+user <>/run/keyboard"]);
+    const deadline = performance.now() + 10_000;
+    while (!command.output().endsWith("(y/n)") && performance.now() < deadline) await Bun.sleep(20);
+    command.signal("SIGINT");
+    expect(await command.exited).toBe(0);
+    expect(command.output()).toContain("Deprovision is interrupted.");
+    expect(tracesLeft(machine, words)).toEqual(before);
   },
   60_000,
 );

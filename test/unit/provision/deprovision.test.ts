@@ -53,6 +53,7 @@ const TRACES: readonly SystemPath[] = [
   "/var/lib/systemd/random-seed",
   "/var/lib/hyperv/.kvp_pool_1",
   "/etc/shadow-",
+  "/var/log/journal/0123/system.journal",
   "/var/spool/cron/crontabs/alice",
 ];
 const KEPT: readonly SystemPath[] = [
@@ -164,6 +165,7 @@ describe("the plan", () => {
       "remove /lib/systemd/system/walinuxagent.service.d/12-CPUQuota.conf",
       "remove /lib/systemd/system/azure-walinuxagent-logcollector.slice",
       "empty /etc/machine-id",
+      "remove everything in /var/log/journal",
       "remove /var/log/waagent.log-2030-01-01-1.gz",
       "remove /var/log/waagent.log.1",
       "remove /root/.zsh_history",
@@ -177,7 +179,7 @@ describe("the plan", () => {
   test("provisioning.md DEPROV-06 DEPROV-11 DEPROV-14: warnings for what is lost, and only for that", async () => {
     using system = await provisioned();
     const full = await planDeprovision(system, config, { distro, user: true });
-    expect(full.warnings).toHaveLength(7);
+    expect(full.warnings).toHaveLength(8);
     expect(full.warnings.every((line) => line.startsWith("WARNING!"))).toBe(true);
     expect(full.warnings.some((line) => line.includes("alice"))).toBe(true);
     const plain = await planDeprovision(system, configOf(), { distro, user: false });

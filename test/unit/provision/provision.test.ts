@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { AgentError } from "../../../src/base/error.ts";
 import type { Config } from "../../../src/config/table.ts";
+import { readProvisioningReport } from "../../../src/provision/kvp.ts";
 import type { ProvisionOptions } from "../../../src/provision/outcome.ts";
 import { provision } from "../../../src/provision/provision.ts";
 import { STEPS } from "../../../src/provision/steps.ts";
@@ -211,6 +212,41 @@ describe("provisioning from the DVD", () => {
     });
     expect(outcome.status).toBe("provisioned");
     expect(system.events[0]).toMatchObject({ operation: "HostnamePublishing", success: false });
+  });
+});
+
+describe("the host's pool", () => {
+  const machine = (): FakeSystem => {
+    const system = createMachine();
+    system.files.makeDirectory("/var/lib/hyperv");
+    insertDvd(system, DOCUMENT);
+    return system;
+  };
+
+  test("system.md PEER-03 PEER-05: the outcome is there before the platform is told, with the host keys' fingerprints", async () => {
+    using system = machine();
+    const atReport: (string | undefined)[] = [];
+    const note = async (): Promise<boolean> => {
+      atReport.push(readProvisioningReport(system));
+      return true;
+    };
+    const platform = createPlatform({ reportNotReady: note, reportReady: note });
+    await run(system, { platform });
+    expect(atReport[0]).toBeUndefined();
+    expect(atReport[1]).toMatch(
+      /^result=success\|agent=WALinuxAgent\/2\.15\.0\.1\|.*\|ssh_rsa=SHA256:[A-Za-z0-9+/]{43}$/,
+    );
+    expect(atReport).toHaveLength(2);
+  });
+
+  test("system.md PEER-05: a failure has the same words there", async () => {
+    using system = machine();
+    system.programs.set("useradd", () => ({ code: 12, stderr: "disk full" }));
+    const { outcome } = await run(system);
+    const report = readProvisioningReport(system);
+    expect(report).toStartWith("result=error|");
+    expect(report).toContain(outcome.failure!.split("\n")[0]!);
+    expect(report).toContain("documentation_url=https://aka.ms/linuxprovisioningerror");
   });
 });
 
