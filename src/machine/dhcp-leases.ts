@@ -91,9 +91,9 @@ function readLease(
  */
 export function parseDhclientLeases(text: string, now: number): string | undefined {
   let endpoint: string | undefined;
-  for (const [, block = ""] of text.matchAll(/(?:^|\n)\s*lease\s*\{([^}]*)\}/g)) {
-    const option = /^\s*option\s+(?:unknown|option)-245\s+([^;]+);/m.exec(block)?.[1];
-    const expire = /^\s*expire\s+([^;]+);/m.exec(block)?.[1]?.trim();
+  for (const [, block = ""] of text.matchAll(/^[ \t]*lease[ \t]*\{([^{}]*)\}/gm)) {
+    const option = /^[ \t]*option[ \t]+(?:unknown|option)-245[ \t]+([^;\n]+);/m.exec(block)?.[1];
+    const expire = /^[ \t]*expire[ \t]+([^;\n]+);/m.exec(block)?.[1]?.trim();
     if (option === undefined || expire === undefined || !isValid(expire, now)) continue;
     endpoint = parseOptionValue(option) ?? endpoint;
   }
@@ -121,9 +121,10 @@ export function parseNetworkdLease(text: string): string | undefined {
 
 /** `nmcli -f DHCP4 device show`; the option is called unknown or private, by version and client. */
 export function parseNmcli(text: string): string | undefined {
-  const value = /^\s*(?:DHCP4\.OPTION\[\d+\]:\s*)?(?:unknown|private)[-_]245\s*=\s*(.+?)\s*$/m.exec(
-    text,
-  )?.[1];
+  const value =
+    /^[ \t]*(?:DHCP4\.OPTION\[\d+\]:[ \t]*)?(?:unknown|private)[-_]245[ \t]*=[ \t]*(\S+)/m.exec(
+      text,
+    )?.[1];
   return value === undefined ? undefined : parseOptionValue(value);
 }
 

@@ -123,3 +123,28 @@ test("system.md BET-12: NetworkManager is asked only when no file names the endp
   expect(await findLeasedEndpoint(system, undefined)).toBe("168.63.129.16");
   expect(system.commands).toEqual([]);
 });
+
+test("leases of any shape and of megabytes are read or passed over in no time", () => {
+  const whole = lease("option unknown-245 a8:3f:81:10;", "0 never");
+  let seed = 11;
+  const random = (limit: number): number =>
+    (seed = (seed * 1103515245 + 12345) & 0x7fffffff) % limit;
+  for (let round = 0; round < 2000; round += 1) {
+    const at = random(whole.length);
+    const damaged = `${whole.slice(0, at)}${String.fromCharCode(random(128))}${whole.slice(at + random(9))}`;
+    const found = parseDhclientLeases(damaged + whole.slice(0, random(whole.length)), NOW);
+    expect(found === undefined || /^[\d.]+$/.test(found)).toBe(true);
+  }
+  // A pattern that walks back would need minutes here: the limit of the test is the assertion.
+  for (const text of [
+    "\n".repeat(4e6),
+    "lease {".repeat(5e5),
+    `lease {${"\n".repeat(4e6)}`,
+    " ".repeat(4e6),
+    "option ".repeat(5e5),
+  ]) {
+    expect(parseDhclientLeases(text, NOW)).toBeUndefined();
+    expect(parseNetworkdLease(text)).toBeUndefined();
+    expect(parseNmcli(text)).toBeUndefined();
+  }
+});
