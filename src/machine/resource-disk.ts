@@ -101,7 +101,8 @@ async function activate(system: Needs, config: Keys): Promise<ResourceDiskOutcom
     }
   }
   if (plan.do === "refuse") throw new AgentError("resource-disk", plan.reason);
-  system.log.info(`Resource disk ${view.device} (${disk.evidence}): ${planText(plan)}`);
+  if (plan.do !== "adopt")
+    system.log.info(`Resource disk ${view.device} (${disk.evidence}): ${planText(plan)}`);
   const outcome = await carryOut(system, config, { view, plan, name: disk.name });
   writeWarning(system, outcome.mountPoint);
   system.log.info(
@@ -362,8 +363,7 @@ function mounted(device: string, mountPoint: string, fileSystem: string): Mounte
   return { state: "mounted", device, mountPoint: mountPoint as SystemPath, fileSystem };
 }
 
-function planText(plan: Work["plan"]): string {
-  if (plan.do === "adopt") return `is mounted at ${plan.mountPoint}`;
+function planText(plan: Exclude<Work["plan"], { readonly do: "adopt" }>): string {
   if (plan.do === "mount") return `mounting ${plan.partition} with ${plan.fileSystem}`;
   return plan.do === "format"
     ? `formatting ${plan.partition}`

@@ -59,6 +59,12 @@ async function activate(system: Needs, config: Keys, mountPoint: SystemPath): Pr
   if (existing !== undefined && existing.kind !== "file")
     throw new AgentError("refused", `${file} is not a regular file; it is left alone`);
 
+  // Found out before anything is changed.
+  if (encrypted && system.exec.find("cryptsetup") === undefined)
+    throw new AgentError(
+      "program-missing",
+      "ResourceDisk.EnableSwapEncryption=y, but cryptsetup is not installed; no swap rather than one that is not encrypted",
+    );
   const wanted: SwapForm = encrypted ? "encrypted" : "plain";
   const active = existing === undefined ? undefined : activeForm(system, file);
   if (existing !== undefined) {
@@ -151,11 +157,6 @@ async function enable(system: Needs, file: SystemPath, encrypted: boolean): Prom
 
 /** dm-crypt over the file with a key that nobody ever sees and that is gone with the mapping. */
 async function enableEncrypted(system: Needs, path: string): Promise<void> {
-  if (system.exec.find("cryptsetup") === undefined)
-    throw new AgentError(
-      "program-missing",
-      "ResourceDisk.EnableSwapEncryption=y, but cryptsetup is not installed; no swap rather than one that is not encrypted",
-    );
   const attached = await system.exec.run({
     argv: ["losetup", "--find", "--show", path],
     timeoutMs: TIMEOUT_MS,

@@ -154,6 +154,7 @@ test("encryption uses a throw-away key, is recognised again, and is never silent
   expect((await activateSwap(system, config(8, true), MOUNT)).state).toBe("failed");
   expect([...active]).toEqual([]);
   expect(system.lines.at(-1)).toContain("cryptsetup is not installed");
+  expect(system.commands).toEqual([]);
 
   system.programs.set("cryptsetup", () => undefined);
   system.commands.length = 0;
