@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { DEBIAN_PACKAGES } from "./programs.mjs";
+import { CI_PACKAGES, DEBIAN_PACKAGES } from "./programs.mjs";
 
 export const project = path.resolve(import.meta.dirname, "../..");
 
@@ -121,25 +121,33 @@ export function installDebianPackages() {
     "-o",
     "DPkg::Lock::Timeout=300",
   ];
+  const install = (names) =>
+    run([...apt, "install", ...names], { env: environment, timeout: 900_000 });
   return withoutServices(() => {
-    const install = () =>
-      run([...apt, "install", ...missing], { env: environment, timeout: 900_000 });
     try {
-      try {
-        install();
-      } catch {
-        // No or an old package list: fetch it and try once more.
-        run(["apt-get", "-q", "update"], { env: environment, timeout: 300_000 });
-        install();
-      }
+      install(missing);
       return undefined;
-    } catch (error) {
-      const still = missingPackages() ?? missing;
-      return `apt-get could not install ${still.join(" ")}: ${error.message.split("\n").at(-1)}`;
+    } catch {
+      // No or an old package list, or one package that does not go with what the machine has.
+      try {
+        run(["apt-get", "-q", "update"], { env: environment, timeout: 300_000 });
+      } catch (error) {
+        say(`apt-get update: ${error.message.split("\n").at(-1)}`);
+      }
     }
+    for (const name of missing) {
+      try {
+        install([name]);
+      } catch (error) {
+        say(`${name}: ${error.message.split("\n").at(-1)}`);
+      }
+    }
+    const still = missingPackages() ?? missing;
+    return still.length === 0 ? undefined : `apt-get could not install ${still.join(" ")}`;
   });
 }
 
+/** First of the alternatives of each package that is not there in any of them. */
 function missingPackages() {
   const asked = spawnSync("dpkg-query", ["-W", "-f", "${Package} ${db:Status-Status}\n"], {
     encoding: "utf8",
@@ -151,7 +159,11 @@ function missingPackages() {
       .filter((line) => line.endsWith(" installed"))
       .map((line) => line.split(" ")[0]),
   );
-  return DEBIAN_PACKAGES.filter((name) => !installed.has(name));
+  const wanted = [...DEBIAN_PACKAGES, ...(process.env.CI === undefined ? [] : CI_PACKAGES)];
+  return wanted
+    .map((entry) => entry.split("|"))
+    .filter((alternatives) => !alternatives.some((name) => installed.has(name)))
+    .map(([first]) => first);
 }
 
 /** Debian's own switch against services started by an installation (exit code 101: not allowed). */
