@@ -1,5 +1,5 @@
 /**
- * The bench: `npm run bench [-- --quick | --polls N | --only NAME,…]`. Ours and Debian's Python agent 2.7.3 against the
+ * The bench: `npm run bench [-- --quick | --polls N | --only NAME,… | --readme]`. Ours and Debian's Python agent 2.7.3 against the
  * same emulated host in the same run; prints a table and writes dist/bench.json. Limits are shown as reached or missed,
  * and never fail the run: this machine is not that one.
  */
@@ -7,6 +7,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { project, withPart } from "../contract/load.ts";
 import { referenceMissing } from "../e2e/reference.ts";
 import { canSandbox } from "../e2e/sandbox.ts";
 import { PHASES, type Plan } from "./phases.ts";
@@ -15,15 +16,22 @@ import { AGENTS, type AgentName, type Figure, ratioOf, renderTable, verdictOf } 
 const FULL: Plan = { rounds: 3, idleSeconds: 120, traceSeconds: 60, polls: 5000, changes: 3 };
 const QUICK: Plan = { rounds: 1, idleSeconds: 40, traceSeconds: 20, polls: 300, changes: 1 };
 
-function parse(words: readonly string[]): { plan: Plan; only: readonly string[] } {
+function parse(words: readonly string[]): {
+  plan: Plan;
+  only: readonly string[];
+  readme: boolean;
+} {
   const rest = words.flatMap((word) => word.split(/=(.*)/s, 2));
   let plan = FULL;
   let only: readonly string[] = Object.keys(PHASES);
+  let readme = false;
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     if (word === "--quick") plan = { ...QUICK };
     else if (word === "--polls") plan = { ...plan, polls: Number(rest.shift()) };
     else if (word === "--only") only = (rest.shift() ?? "").split(",");
-    else throw new Error("usage: npm run bench [-- --quick | --polls N | --only NAME,…]");
+    else if (word === "--readme") readme = true;
+    else
+      throw new Error("usage: npm run bench [-- --quick | --polls N | --only NAME,… | --readme]");
   }
   const unknown = only.filter((name) => !(name in PHASES));
   if (unknown.length > 0) {
@@ -31,10 +39,10 @@ function parse(words: readonly string[]): { plan: Plan; only: readonly string[] 
       `There is no phase ${unknown.join(", ")}; there are ${Object.keys(PHASES).join(", ")}`,
     );
   }
-  return { plan, only };
+  return { plan, only, readme };
 }
 
-const { plan, only } = parse(Bun.argv.slice(2));
+const { plan, only, readme } = parse(Bun.argv.slice(2));
 const able = canSandbox();
 if (!able.ok) throw new Error(able.reason);
 const without = referenceMissing();
@@ -55,7 +63,7 @@ for (const [name, phase] of Object.entries(PHASES)) {
   }
 }
 
-const folder = path.resolve(import.meta.dir, "../../dist");
+const folder = path.join(project, "dist");
 fs.mkdirSync(folder, { recursive: true });
 fs.writeFileSync(
   path.join(folder, "bench.json"),
@@ -73,4 +81,12 @@ fs.writeFileSync(
     2,
   )}\n`,
 );
-console.log(renderTable(figures));
+const table = renderTable(figures);
+console.log(table);
+if (readme) {
+  const file = path.join(project, "README.md");
+  fs.writeFileSync(
+    file,
+    withPart(fs.readFileSync(file, "utf8"), "bench", `\`\`\`\n${table}\n\`\`\``),
+  );
+}

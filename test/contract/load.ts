@@ -65,15 +65,32 @@ export function contractTable(tallies: readonly DocumentTally[]): string {
   ].join("\n");
 }
 
-const BEGIN = "<!-- contract table: `npm run contract -- --readme` -->";
-const END = "<!-- end of contract table -->";
+/** Parts of the README that are made, each between two marks. */
+export const MARKS = {
+  contract: [
+    "<!-- contract table: `npm run contract -- --readme` -->",
+    "<!-- end of contract table -->",
+  ],
+  configuration: [
+    "<!-- configuration reference: `npm run contract -- --readme` -->",
+    "<!-- end of configuration reference -->",
+  ],
+  bench: ["<!-- bench table: `npm run bench -- --readme` -->", "<!-- end of bench table -->"],
+} as const;
 
-/** README text with its table replaced. Errors: the marks are missing. */
-export function withContractTable(readme: string, table: string): string {
-  const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
+/** README text with one made part replaced. Errors: the marks are missing. */
+export function withPart(readme: string, part: keyof typeof MARKS, text: string): string {
+  const [before, after] = MARKS[part];
+  const [begin, end] = [readme.indexOf(before), readme.indexOf(after)];
   if (begin === -1 || end < begin)
-    throw new Error("README.md has lost the marks of its contract table");
-  return `${readme.slice(0, begin + BEGIN.length)}\n${table}\n${readme.slice(end)}`;
+    throw new Error(`README.md has lost the marks of its ${part} part`);
+  return `${readme.slice(0, begin + before.length)}\n${text.trim()}\n${readme.slice(end)}`;
+}
+
+/** The made part of a README as it stands. */
+export function partOf(readme: string, part: keyof typeof MARKS): string {
+  const [before, after] = MARKS[part];
+  return readme.slice(readme.indexOf(before) + before.length, readme.indexOf(after)).trim();
 }
 
 /** What the README claims to be cited, by document; empty without a table. */

@@ -1,10 +1,12 @@
 /**
  * How much of the contract the tests cite: `npm run contract [-- --json | --readme | --summary]`. One line per document
- * and section, then the ids without a test; `--readme` puts the table into README.md.
+ * and section, then the ids without a test; `--readme` puts the table and the
+ * configuration reference into README.md.
  */
 import fs from "node:fs";
 import path from "node:path";
-import { contractTable, loadContract, project, withContractTable } from "./load.ts";
+import { configReference } from "../../src/config/docs.ts";
+import { contractTable, loadContract, project, withPart } from "./load.ts";
 
 const { tallies } = loadContract();
 const [option] = Bun.argv.slice(2);
@@ -12,7 +14,8 @@ if (option === "--json") {
   console.log(JSON.stringify(tallies, undefined, 2));
 } else if (option === "--readme") {
   const file = path.join(project, "README.md");
-  fs.writeFileSync(file, withContractTable(fs.readFileSync(file, "utf8"), contractTable(tallies)));
+  const readme = withPart(fs.readFileSync(file, "utf8"), "contract", contractTable(tallies));
+  fs.writeFileSync(file, withPart(readme, "configuration", configReference()));
 } else if (option === undefined || option === "--summary") {
   for (const { document, must, cited, leftOut, sections } of tallies) {
     console.log(`${document}.md: ${cited} of ${must} must ids cited, ${leftOut} left out`);

@@ -15,7 +15,7 @@ import {
   contractTable,
   loadContract,
   project,
-  withContractTable,
+  withPart,
 } from "../../contract/load.ts";
 
 const contract = loadContract();
@@ -128,14 +128,15 @@ describe("reading a document", () => {
       uncovered: [],
     });
     const begin = "<!-- contract table: `npm run contract -- --readme` -->";
-    const readme = withContractTable(
+    const readme = withPart(
       `a\n${begin}\nold\n<!-- end of contract table -->\nz`,
+      "contract",
       contractTable([figures]),
     );
     expect(readme).toContain("| [extensions](test/contract/extensions.md) | 3 | 2 | 66 % | 1 |");
     expect(readme).not.toContain("old");
     expect(claimedInReadme(readme)).toEqual(new Map([["extensions", 2]]));
-    expect(() => withContractTable("a", "b")).toThrow(/lost the marks/);
+    expect(() => withPart("a", "contract", "b")).toThrow(/lost the marks/);
   });
 });
 
