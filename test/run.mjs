@@ -32,7 +32,8 @@ const SUITES = [
   },
   { name: "rooted", paths: ["test/rooted"], perTestMs: 60_000, limitMs: 600_000 },
   { name: "conformance", paths: ["test/conformance"], perTestMs: 60_000, limitMs: 300_000 },
-  { name: "e2e", paths: ["test/e2e"], perTestMs: 120_000, limitMs: 1_080_000 },
+  // Mostly waiting, for timers of the protocol: several files at once, each in a process of its own.
+  { name: "e2e", paths: ["test/e2e"], perTestMs: 240_000, limitMs: 1_080_000, parallel: 3 },
   { name: "packaging", paths: ["test/packaging"], perTestMs: 180_000, limitMs: 600_000 },
 ];
 
@@ -74,6 +75,7 @@ async function runSuite(bun, suite, folder, reasons) {
       bun,
       "test",
       `--timeout=${suite.perTestMs}`,
+      ...(suite.parallel === undefined ? [] : [`--parallel=${suite.parallel}`]),
       "--reporter=junit",
       `--reporter-outfile=${junit}`,
       ...paths.map((name) => `./${name}`),

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { packageVersion } from "../../build.ts";
 import { configReference } from "../../src/config/docs.ts";
-import { partOf, project } from "../contract/load.ts";
+import { claimedInReadme, loadContract, partOf, project } from "../contract/load.ts";
 import { binary } from "../support/binary.ts";
 
 const readme = fs.readFileSync(path.join(project, "README.md"), "utf8");
@@ -11,6 +11,14 @@ const readme = fs.readFileSync(path.join(project, "README.md"), "utf8");
 describe("the README", () => {
   test("its configuration reference is that of the table of keys", () => {
     expect(partOf(readme, "configuration")).toBe(configReference().trim());
+  });
+
+  test("its contract table claims no more than the tests cite", () => {
+    const claimed = claimedInReadme(readme);
+    expect(claimed.size).toBe(4);
+    for (const { document, cited } of loadContract().tallies) {
+      expect(claimed.get(document) ?? 0).toBeLessThanOrEqual(cited);
+    }
   });
 
   test("the commands it names exist", async () => {
