@@ -2,7 +2,7 @@ import type { ExtensionsGoalState } from "../azure/goal-state.ts";
 import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
 import { sasExpiry } from "../azure/sas.ts";
 import { formatTimestamp0 } from "../base/time.ts";
-import type { CommandEvent } from "../extensions/invoke.ts";
+import type { CommandEvent } from "../extensions/invocation.ts";
 import { displayName } from "../extensions/layout.ts";
 import {
   createAgentStateFile,

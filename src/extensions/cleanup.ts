@@ -3,7 +3,7 @@ import { describe, errnoOf } from "../base/error.ts";
 import { join } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { readHandlerManifest } from "./handler-manifest.ts";
-import type { ResourceControl } from "./handler-work.ts";
+import type { ResourceControl } from "./work.ts";
 import { leftJournals } from "./journal.ts";
 import {
   baseOf,

@@ -1,10 +1,11 @@
 import type { ExtensionsGoalState } from "../azure/goal-state.ts";
-import { describe, type Failure } from "../base/error.ts";
+import { describe, isAgentError, type Failure } from "../base/error.ts";
 import type { System } from "../system/system.ts";
 import { CODE, toFailure } from "./failure.ts";
-import { doWork, isCancelled, type WorkContext } from "./handler-work.ts";
+import { doWork } from "./handler-work.ts";
+import type { WorkContext } from "./work.ts";
 import { handlerLog } from "./handler-log.ts";
-import { pickUp } from "./invoke.ts";
+import { pickUp } from "./run-once.ts";
 import { leftJournals } from "./journal.ts";
 import { nameProblem, sameName, versionProblem, type HandlerRef } from "./layout.ts";
 import type { Plan, Refusal, WorkItem } from "./plan.ts";
@@ -107,7 +108,7 @@ async function processItem(
     });
     return { ok: true, handler: known };
   } catch (error) {
-    if (isCancelled(error)) throw error;
+    if (isAgentError(error, "cancelled")) throw error;
     const failure = toFailure(error, "ExtensionProcessing");
     reportFailure(system, context, item, handler, { failure, options });
     return { ok: false, handler: known };

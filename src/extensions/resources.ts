@@ -19,8 +19,8 @@ import {
   type UsageMetric,
 } from "./cgroup-usage.ts";
 import type { HandlerManifest, Limits } from "./handler-manifest.ts";
-import type { ResourceControl } from "./handler-work.ts";
-import type { Isolation } from "./invoke.ts";
+import type { ResourceControl } from "./work.ts";
+import type { Isolation } from "./invocation.ts";
 import { displayName, type HandlerRef } from "./layout.ts";
 
 /**

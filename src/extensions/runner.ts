@@ -7,11 +7,11 @@ import type { System } from "../system/system.ts";
 import { migrateOldState, removeVanished } from "./cleanup.ts";
 import { CODE } from "./failure.ts";
 import { refreshHandlerEnvironments } from "./handler-environment.ts";
-import { NO_LIMITS, type ResourceControl, type WorkContext } from "./handler-work.ts";
-import { NO_ISOLATION, type CommandEvent, type Isolation } from "./invoke.ts";
+import { NO_LIMITS, type ResourceControl, type WorkContext } from "./work.ts";
+import { NO_ISOLATION, type CommandEvent, type Isolation } from "./invocation.ts";
 import { displayName, layoutOf, type HandlerRef, type Layout } from "./layout.ts";
 import type { PackageSource } from "./package-source.ts";
-import { plan, type WorkItem } from "./plan.ts";
+import { plan, printPlan, type WorkItem } from "./plan.ts";
 import { isSignatureRequired, readPolicy, type PolicyState } from "./policy.ts";
 import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
@@ -136,6 +136,7 @@ export function createExtensionsRunner(
           ? refusedByPolicy(handler, policy, policyFile)
           : refusedAsDisabled(handler, options.configFile ?? "/etc/waagent.conf"),
     });
+    log.verbose(`Plan of ${goal.id}:\n${printPlan(decided)}`);
     goalId = goal.id;
     unsupported = decided.outcome === "unsupported";
     items = decided.outcome === "process" ? decided.items : [];

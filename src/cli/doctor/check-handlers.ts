@@ -1,5 +1,5 @@
 import { CODE } from "../../extensions/failure.ts";
-import { OPERATIONS } from "../../extensions/invoke.ts";
+import { OPERATIONS } from "../../extensions/invocation.ts";
 import { isAllowed } from "../../extensions/policy.ts";
 import type { HandlerState } from "../../report/agent-state.ts";
 import type { Facts, HandlerFacts } from "./facts.ts";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { decode, formatOutput } from "../../../src/extensions/output.ts";
-import { OPERATIONS } from "../../../src/extensions/invoke.ts";
+import { OPERATIONS } from "../../../src/extensions/invocation.ts";
 import { createWorld, goal, handler, LIB, LOGS, settings, type World } from "./world.ts";
 
 const NAME = "Contoso.Ext.Demo";
