@@ -33,9 +33,4 @@ export const STATUS_DIFFERENCES: readonly Difference[] = [
     where: "supportedFeatures.*",
     why: "2.7.3 has no Fast Track, 2.15 tells that it has it (wire-protocol.md STAT-20)",
   },
-  {
-    where:
-      "aggregateStatus.handlerAggregateStatus.*.runtimeSettingsStatus.settingsStatus.status.formattedMessage.message",
-    why: "The text that stands for a missing status file has no Python exception's name in it",
-  },
 ];
