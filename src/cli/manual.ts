@@ -41,6 +41,10 @@ export function manualPage(): string {
     ".SH FILES\n",
     item({ usage: "/etc/waagent.conf", doc: "Configuration." }),
     item({
+      usage: "/etc/waagent/logs.manifest",
+      doc: "More files for the log collector, one a line: copy,/var/log/app/*.log.",
+    }),
+    item({
       usage: "/var/lib/waagent",
       doc: "State: goal state, certificates, extensions. Mode 0700.",
     }),

@@ -31,6 +31,8 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
       "The file with every key that the reference leaves behind; DB-09 requires that there is none, which is tested.",
     "HIST-21":
       "What the reference does when its text replacement fails; ours reads the raw text as it goes and cannot fail so (DB-20, tested).",
+    "TEL-27":
+      "A mode of the reference's event function that, as the row says, its callers do not use; ours has one way.",
     "FAM-03": NO_DOWNLOADED_AGENTS,
     "FAM-04": NO_DOWNLOADED_AGENTS,
     "FAM-06": NO_DOWNLOADED_AGENTS,
