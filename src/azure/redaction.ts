@@ -16,11 +16,11 @@ export function redactVmSettings(text: string): string {
 export function redactExtensionsConfig(text: string): string {
   return text
     .replace(
-      /(<(?:\w+:)?(?:StatusUploadBlob|InVMArtifactsProfileBlob)\b[^>]*>)([^<]*)/g,
+      /(<(?:\w+:)?(?:StatusUploadBlob|InVMArtifactsProfileBlob)\b[^<>]*>)([^<]*)/g,
       (_, tag: string, url: string) => tag + withoutUrlQuery(url),
     )
     .replace(
-      /(<(?:\w+:)?(?:StatusUploadBlob|InVMArtifactsProfileBlob)\b[^>]*><!\[CDATA\[)([^\]]*)/g,
+      /(<(?:\w+:)?(?:StatusUploadBlob|InVMArtifactsProfileBlob)\b[^<>]*><!\[CDATA\[)([^\]]*)/g,
       (_, tag: string, url: string) => tag + withoutUrlQuery(url),
     )
     .replace(

@@ -188,4 +188,14 @@ test("nesting, repetition and length beyond all reason are refused, not followed
     ["certificates", "-----BEGIN CERTIFICATE-----".repeat(20_000)],
   ] as const)
     check(name, text);
+  for (const text of [
+    "<StatusUploadBlob".repeat(40_000),
+    "<StatusUploadBlob><![CDATA[".repeat(40_000),
+    '"protectedSettings":"'.repeat(40_000),
+    `"protectedSettings"${" ".repeat(400_000)}`,
+    `<Setting name='password' ${"value= ".repeat(40_000)}`,
+    '"'.repeat(400_000),
+    "?sig=".repeat(400_000),
+  ])
+    for (const redact of REDACTORS) expect(typeof redact(text)).toBe("string");
 });
