@@ -46,7 +46,8 @@ export async function gatherNetwork(
 
   const [wireServer, hostPlugin, imds, storage, nameFacts] = await Promise.all([
     platform(`http://${endpoint}/?comp=versions`),
-    platform(`http://${endpoint}:32526/versions`),
+    // Its other pages want ids of the goal state (`wire-protocol.md` HGAP-04).
+    platform(`http://${endpoint}:32526/health`),
     ask(
       system,
       { method: "GET", url: IMDS, headers: { Metadata: "True" }, proxy: "never" },
