@@ -122,9 +122,14 @@ async function resolveNames(
   return await Promise.all(
     hosts.map(async (host): Promise<NameFact> => {
       try {
-        const argv = ["getent", "hosts", host];
-        const { code } = await system.exec.run({ argv, timeoutMs: PROBE_MS, okCodes: "any" });
-        return { host, failure: code === 0 ? undefined : "the name is not known" };
+        const lookUp = async (database: string): Promise<number> => {
+          const argv = ["getent", database, host];
+          return (await system.exec.run({ argv, timeoutMs: PROBE_MS, okCodes: "any" })).code;
+        };
+        // The platform's storage has IPv4. The getent of musl knows only the other database, and answers 1.
+        const code = await lookUp("ahostsv4");
+        const isKnown = code === 0 || (code === 1 && (await lookUp("hosts")) === 0);
+        return { host, failure: isKnown ? undefined : "the name is not known" };
       } catch (error) {
         const isSlow = isAgentError(error, "exec-timeout");
         return {
