@@ -93,12 +93,11 @@ const encryptedPayload: Check = (request, context, report) => {
     );
 };
 
-const incarnationInUrl: Check = (request, context, report) => {
+const incarnationInUrl: Check = (request, _context, report) => {
   const incarnation = new URL(request.url).searchParams.get("incarnation");
   // Another incarnation is no breach: the goal state may have changed between both requests.
   if (incarnation === null)
     report("GS-05", "the URI of the goal state was changed: no incarnation");
-  void context;
 };
 
 /** HGAP-03. A stale id is answered 410; it breaks a rule only when the client has read the new one already. */
@@ -146,7 +145,7 @@ const CHECKS: Partial<Record<RequestKind, Check>> = {
   ),
   "role-properties": xmlPost,
   telemetry: all(xmlPost, (request, context, report) => {
-    telemetryRules(request.body, request.bodyBytes, context.world, report);
+    telemetryRules(request.body, request.bodyBytes, report);
     const recent = context.telemetryTimes.filter((at) => request.at - at < 15_000).length;
     if (recent >= 15) report("TEL-32", `${recent + 1} telemetry requests within 15 s`);
   }),

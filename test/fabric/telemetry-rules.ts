@@ -1,5 +1,3 @@
-import type { World } from "./documents.ts";
-
 type Report = (rule: string, message: string) => void;
 
 /** One event of a telemetry request, its parameters decoded. */
@@ -79,7 +77,7 @@ export function readTelemetry(body: string): TelemetryRecord[] {
 }
 
 /** `wire-protocol.md` TEL-01..06, TEL-29..32. */
-export function telemetryRules(body: string, bytes: number, world: World, report: Report): void {
+export function telemetryRules(body: string, bytes: number, report: Report): void {
   const match = DOCUMENT.exec(body);
   if (match === null) return report("TEL-31", `the body has another shape: ${body.slice(0, 300)}`);
   const [, provider, content] = match;
@@ -88,16 +86,10 @@ export function telemetryRules(body: string, bytes: number, world: World, report
   if (content!.replace(EVENT, "") !== "") report("TEL-29", "there is text between the events");
   if (bytes > 65536) report("TEL-32", `the body has ${bytes} bytes, the server takes 65536`);
   for (const [, eventId, parameters] of events)
-    eventRules(provider!, eventId!, parameters!, world, report);
+    eventRules(provider!, eventId!, parameters!, report);
 }
 
-function eventRules(
-  provider: string,
-  eventId: string,
-  content: string,
-  world: World,
-  report: Report,
-): void {
+function eventRules(provider: string, eventId: string, content: string, report: Report): void {
   const own = OWN[`${provider}/${eventId}`];
   if (own === undefined)
     return report("TEL-01", `event ${eventId} of provider ${provider} is unknown`);
@@ -143,7 +135,6 @@ function eventRules(
       "HTTP-22",
       `a message holds a shared access signature: ${value("Message").slice(0, 300)}`,
     );
-  void world;
 }
 
 function parametersOf(content: string): Parameter[] {
