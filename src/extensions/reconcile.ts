@@ -1,5 +1,5 @@
 import type { ExtensionsGoalState } from "../azure/goal-state.ts";
-import { describe, isAgentError, type Failure } from "../base/error.ts";
+import { AgentError, describe, isAgentError, type Failure } from "../base/error.ts";
 import type { System } from "../system/system.ts";
 import { CODE, toFailure } from "./failure.ts";
 import { doWork } from "./handler-work.ts";
@@ -91,6 +91,8 @@ async function processItem(
   options: PassOptions,
 ): Promise<ItemEnd> {
   const { goal, signal } = options;
+  if (signal?.aborted === true)
+    throw new AgentError("cancelled", `${item.label} was not begun: cancelled`);
   let handler = knownVersion(system, context, item);
   let known: HandlerRef | undefined;
   options.onProgress(item, { state: "running", handler: known });

@@ -186,7 +186,7 @@ describe("around the pass", () => {
     expect(world.runner.reports(wanted)).toMatchObject([{ name: "A", status: "Ready" }]);
   });
 
-  test("extensions.md EXT-18 DB-08 DB-09: handlers that are not in the goal go without a command, in a loud line; nothing else goes", async () => {
+  test("extensions.md EXT-18 UPD-31 DB-08 DB-09: handlers that are not in the goal go without a command, in a loud line; nothing else goes", async () => {
     world.offer({
       name: "Gone",
       version: "1.0",
@@ -219,6 +219,7 @@ describe("around the pass", () => {
       "foo-1",
       "notes.zip",
     ]);
+    expect(files.list(`${LIB}/WALinuxAgent-9.9.9.9`)).toEqual(["config"]);
     const line = world.system.lines.find(
       (one) => one.startsWith("WARNING") && one.includes("Gone 1.0"),
     );

@@ -1,0 +1,129 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { RECORDER } from "../../fixtures/extensions/package.ts";
+import { createWorld, goal, handler, LIB, settings, type World } from "./world.ts";
+
+const NAME = "Contoso.Ext.Demo";
+const JOURNALS = `${LIB}/extensions/journal` as const;
+const BOOT = "/proc/sys/kernel/random/boot_id";
+
+let world: World;
+beforeEach(() => {
+  world = createWorld();
+});
+afterEach(() => world[Symbol.dispose]());
+
+const offer = (version: string, body = ""): void =>
+  world.offer({
+    name: NAME,
+    version,
+    script: `${RECORDER}\nnote "begin $1"\n${body}\nnote "end $1"\n[ "$1" = enable ] && status Enable success x\nexit 0\n`,
+  });
+const wanted = (version: string) => goal([handler(NAME, version, { settings: [settings(1)] })]);
+
+/** Starts a pass and leaves it when one more command has begun, as a stop of the agent does. */
+async function leave(which: ReturnType<typeof wanted>): Promise<void> {
+  const begun = (): number => world.calls(NAME).filter((line) => line.includes("begin")).length;
+  const before = begun();
+  const stop = new AbortController();
+  const pass = world.createRunner().process(which, stop.signal);
+  while (begun() === before) await Bun.sleep(5);
+  stop.abort();
+  await expect(pass).rejects.toThrow("cancelled");
+}
+
+test("extensions.md DB-24 E2E-54: a stop leaves the command alone, the next process waits for it and does the rest once", async () => {
+  offer("1.0", "sleep 0.4");
+  const current = wanted("1.0");
+  await leave(current);
+  expect(world.calls(NAME)).toEqual(["1.0 begin install"]);
+  expect(world.system.files.list(JOURNALS).length).toBe(1);
+  const runner = world.createRunner();
+  await runner.process(current);
+  expect(world.calls(NAME)).toEqual([
+    "1.0 begin install",
+    "1.0 end install",
+    "1.0 begin enable",
+    "1.0 end enable",
+  ]);
+  expect(runner.reports(current)).toMatchObject([{ status: "Ready" }]);
+  expect(world.system.files.list(JOURNALS)).toEqual([]);
+  expect(world.system.lines.some((line) => line.includes("is still running as process"))).toBe(
+    true,
+  );
+});
+
+test("extensions.md EXT-12: an enable that was picked up counts for its goal, a new goal enables again", async () => {
+  offer("1.0");
+  await world.runner.process(wanted("1.0"));
+  offer("1.0", "sleep 0.4");
+  world.system.files.remove(`${LIB}/${NAME}-1.0`);
+  const current = wanted("1.0");
+  await world.runner.process(current);
+  const before = world.calls(NAME).length;
+  const again = { ...current, id: "incarnation_again" };
+  await leave(again);
+  await world.createRunner().process(again);
+  expect(world.calls(NAME).slice(before)).toEqual(["1.0 begin enable", "1.0 end enable"]);
+  const next = { ...current, id: "incarnation_next" };
+  await leave(next);
+  await world.createRunner().process({ ...current, id: "incarnation_later" });
+  expect(world.calls(NAME).slice(before + 2)).toEqual([
+    "1.0 begin enable",
+    "1.0 end enable",
+    "1.0 begin enable",
+    "1.0 end enable",
+  ]);
+});
+
+test("extensions.md EXT-84: a command that went with the machine is run again after the boot", async () => {
+  world.system.files.makeDirectory("/proc/sys/kernel/random");
+  world.system.files.write(BOOT, "first\n");
+  offer("1.0", "[ -e went ] || { touch went; sleep 0.5; }");
+  const current = wanted("1.0");
+  await leave(current);
+  world.system.files.write(BOOT, "second\n");
+  await Bun.sleep(500);
+  const runner = world.createRunner();
+  await runner.process(current);
+  expect(world.calls(NAME).filter((line) => line === "1.0 begin install").length).toBe(2);
+  expect(runner.reports(current)).toMatchObject([{ status: "Ready" }]);
+  expect(world.system.lines.some((line) => line.includes("was interrupted; it is run again"))).toBe(
+    true,
+  );
+});
+
+test("extensions.md E2E-51: an update that is left at any of its commands goes on there", async () => {
+  offer("1.0");
+  await world.runner.process(wanted("1.0"));
+  offer("1.1", "sleep 0.2");
+  const current = wanted("1.1");
+  const before = world.calls(NAME).length;
+  for (let round = 0; round < 3; round += 1) await leave(current);
+  await world.createRunner().process(current);
+  expect(
+    world
+      .calls(NAME)
+      .slice(before)
+      .filter((line) => line.includes("begin")),
+  ).toEqual([
+    "1.0 begin disable",
+    "1.1 begin update",
+    "1.0 begin uninstall",
+    "1.1 begin install",
+    "1.1 begin enable",
+  ]);
+});
+
+test("extensions.md DB-10: a journal that is damaged, or of another format, is not believed", async () => {
+  offer("1.0");
+  world.system.files.makeDirectory(JOURNALS);
+  const file = `${JOURNALS}/${NAME.toLowerCase()}.json` as const;
+  for (const text of ["", "{", '{"version": 9}', '{"version": 1, "handler": 5}']) {
+    world.system.files.write(file, text);
+    const current = wanted("1.0");
+    const runner = world.createRunner();
+    await runner.process(current);
+    expect(runner.reports(current)).toMatchObject([{ status: "Ready" }]);
+    expect(world.system.files.list(JOURNALS)).toEqual([]);
+  }
+});
