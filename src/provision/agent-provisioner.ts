@@ -130,7 +130,8 @@ async function run(
       if (isDone(step.name)) continue;
       await step.run(context);
       afterStep(step.name);
-      record({ done: [...journal.done, step.name] });
+      journal = { ...journal, done: [...journal.done, step.name] };
+      if (step.once === true) writeJournal(system, config, journal);
     }
     return document;
   } catch (error) {

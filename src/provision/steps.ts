@@ -41,6 +41,11 @@ export interface Step {
   /** Written into the journal when done; never renamed. */
   readonly name: string;
   readonly run: (context: StepContext) => Promise<void> | void;
+  /**
+   * Must not be done again once it is done, so the journal is written after it. The others find what they made and
+   * leave it, which costs less than a write to the disk after each of them.
+   */
+  readonly once?: true;
 }
 
 /**
@@ -82,6 +87,7 @@ export const STEPS: readonly Step[] = [
   },
   {
     name: "password",
+    once: true,
     run: async ({ system, distro, config, document }) => {
       const account = await requireAccount(system, document.userName);
       if (document.password === undefined) await openForKeys(system, distro, account, { config });
@@ -127,6 +133,7 @@ export const STEPS: readonly Step[] = [
   },
   {
     name: "run-custom-data",
+    once: true,
     run: async ({ system, config, document, journal, record }) => {
       if (document.customData === undefined) return;
       await runCustomData(system, config, {
@@ -143,6 +150,7 @@ export const STEPS: readonly Step[] = [
   },
   {
     name: "host-keys",
+    once: true,
     run: async ({ system, config, hostKeys }) => {
       if (config["Provisioning.RegenerateSshHostKeyPair"]) {
         await (hostKeys ?? makeHostKeys(system, config));
