@@ -21,6 +21,7 @@ import { createStatusReport } from "./status-report.ts";
 import type { Task, TaskGroup } from "./tasks.ts";
 
 const MINUTE_MS = 60_000;
+const REPORT_SLACK_MS = 1000;
 const DISABLED_PERIOD_MS = 300_000;
 
 export interface GoalTasksOptions {
@@ -116,6 +117,8 @@ export function goalTasks(
           return;
         }
         const update = await poll.poll(abort);
+        // The report follows the poll, so that an idle agent wakes up once for both (STAT-01).
+        group?.wakeTask("ReportStatus");
         if (update === undefined) return;
         if (update.extensionsChanged) extensions.submit(update.goalState.extensions);
         if (update.goalState.incarnation !== lastIncarnation) {
@@ -123,13 +126,13 @@ export function goalTasks(
           identify(options.spool, session);
           group?.wakeTask("RemoteAccess");
         }
-        if (update.extensionsChanged) group?.wakeTask("ReportStatus");
       },
     },
     {
       thread: "ExtHandler",
       name: "ReportStatus",
-      periodMs,
+      // Only when a poll takes too long; else it is woken by each poll, and by what the extensions do.
+      periodMs: () => periodMs() + REPORT_SLACK_MS,
       limitMs: 10 * MINUTE_MS,
       run: async (abort) => {
         const goal = session.goals.current();

@@ -79,28 +79,25 @@ export function createHttp(options: HttpOptions): Http {
   }> => {
     const target = parseUrl(request);
     const label = `${request.method} ${withoutQuery(request.url)}`;
-    const deadline = AbortSignal.timeout(request.deadlineMs ?? DEFAULT_DEADLINE_MS);
-    const stall = stallTimer(request.stallMs);
-    const signal = AbortSignal.any([
-      deadline,
-      stall.signal,
-      ...(request.signal === undefined ? [] : [request.signal]),
-    ]);
+    const limits = watch(request);
     const fail = (error: unknown): AgentError => {
       if (error instanceof AgentError) return error;
-      if (request.signal?.aborted === true)
-        return new AgentError("cancelled", `${label} was cancelled`);
-      if (stall.signal.aborted) {
-        const seconds = (request.stallMs ?? 0) / 1000;
-        return new AgentError("http", `${label} timed out: nothing came for ${seconds} s`, {
-          errno: "ETIMEDOUT",
-        });
-      }
-      if (deadline.aborted) {
-        const seconds = (request.deadlineMs ?? DEFAULT_DEADLINE_MS) / 1000;
-        return new AgentError("http", `${label} timed out after ${seconds} s`, {
-          errno: "ETIMEDOUT",
-        });
+      switch (limits.ended()) {
+        case "cancelled":
+          return new AgentError("cancelled", `${label} was cancelled`);
+        case "stalled": {
+          const seconds = (request.stallMs ?? 0) / 1000;
+          return new AgentError("http", `${label} timed out: nothing came for ${seconds} s`, {
+            errno: "ETIMEDOUT",
+          });
+        }
+        case "late": {
+          const seconds = (request.deadlineMs ?? DEFAULT_DEADLINE_MS) / 1000;
+          return new AgentError("http", `${label} timed out after ${seconds} s`, {
+            errno: "ETIMEDOUT",
+          });
+        }
+        case undefined:
       }
       const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
       const reason = REASONS[code ?? ""] ?? redact(describe(error));
@@ -125,16 +122,16 @@ export function createHttp(options: HttpOptions): Http {
         redirect: "manual",
         keepalive: false,
         decompress: false,
-        signal,
+        signal: limits.signal,
         proxy: proxy === undefined ? false : { url: proxy, respectNoProxy: false },
         ...(options.certificateAuthorities === undefined
           ? {}
           : { tls: { ca: [...options.certificateAuthorities] } }),
       } as unknown as BunFetchRequestInit);
-      stall.restart();
-      return { response, progress: stall.restart, done: stall.stop, fail };
+      limits.progress();
+      return { response, progress: limits.progress, done: limits.stop, fail };
     } catch (error) {
-      stall.stop();
+      limits.stop();
       throw fail(error);
     }
   };
@@ -190,21 +187,46 @@ export function createHttp(options: HttpOptions): Http {
   return { request, download };
 }
 
-/** Aborts when it is not restarted in time; without a limit it never does. */
-function stallTimer(limitMs: number | undefined): {
+/**
+ * The limits of one request. Their timers go with the request: one that is left over would wake an idle process up
+ * later for nothing, as those of AbortSignal.timeout do.
+ */
+function watch(request: Pick<HttpRequest, "deadlineMs" | "stallMs" | "signal">): {
   readonly signal: AbortSignal;
-  restart(): void;
+  /** Why it was aborted, if it was. */
+  ended(): "cancelled" | "stalled" | "late" | undefined;
+  /** Bytes came: the next wait begins. */
+  progress(): void;
   stop(): void;
 } {
   const controller = new AbortController();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const stop = (): void => clearTimeout(timer);
-  const restart = (): void => {
-    stop();
-    if (limitMs !== undefined) timer = setTimeout(() => controller.abort(), limitMs);
+  let why: "cancelled" | "stalled" | "late" | undefined;
+  const end = (reason: typeof why): void => {
+    why ??= reason;
+    controller.abort();
   };
-  restart();
-  return { signal: controller.signal, restart, stop };
+  const { stallMs, signal } = request;
+  const deadline = setTimeout(() => end("late"), request.deadlineMs ?? DEFAULT_DEADLINE_MS);
+  let stall: ReturnType<typeof setTimeout> | undefined;
+  const progress = (): void => {
+    if (stallMs === undefined) return;
+    clearTimeout(stall);
+    stall = setTimeout(() => end("stalled"), stallMs);
+  };
+  const cancel = (): void => end("cancelled");
+  signal?.addEventListener("abort", cancel, { once: true });
+  if (signal?.aborted === true) cancel();
+  progress();
+  return {
+    signal: controller.signal,
+    ended: () => why,
+    progress,
+    stop: () => {
+      clearTimeout(deadline);
+      clearTimeout(stall);
+      signal?.removeEventListener("abort", cancel);
+    },
+  };
 }
 
 function parseUrl(request: HttpRequest): URL {
