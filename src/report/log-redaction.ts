@@ -7,6 +7,10 @@ const MAX_CARRY = 1024 * 1024;
 const XML_SECRETS =
   /(<(?:\w+:)?(?:UserPassword|AdminPassword|CustomData)(?:\s[^>]*)?>)[^<]+(?=<\/)/gi;
 const KEYS = /\b((?:AccountKey|SharedAccessKey|SharedAccessSignature)=)[^\s;"'<>]+/gi;
+/** Only lines with one of these are looked at: finding words is much faster than matching patterns without a JIT. */
+const LINE_MARKS = ["://", "sig=", "accountkey=", "sharedaccesskey=", "sharedaccesssignature="];
+/** The value may be spread over lines. */
+const XML_MARKS = ["userpassword", "adminpassword", "customdata"];
 const PEM_BEGIN = /-----BEGIN [A-Z ]*PRIVATE KEY-----/;
 const PEM_END = /-----END [A-Z ]*PRIVATE KEY-----/;
 
@@ -57,6 +61,38 @@ function createScrubber(): (text: string) => string {
       })
       .join("\n");
   };
-  return (text) =>
-    redact(withoutKeys(text)).replace(XML_SECRETS, `$1${HIDDEN}`).replace(KEYS, `$1${HIDDEN}`);
+  return (text) => {
+    const kept = text.includes("PRIVATE KEY-----") || inKey ? withoutKeys(text) : text;
+    const lower = kept.toLowerCase();
+    const spread = XML_MARKS.some((mark) => lower.includes(mark))
+      ? kept.replace(XML_SECRETS, `$1${HIDDEN}`)
+      : kept;
+    return redactLines(spread, spread === kept ? lower : spread.toLowerCase());
+  };
+}
+
+/** Redacts the lines that have a mark and copies the others as they are. */
+function redactLines(text: string, lower: string): string {
+  // Changing case keeps the length of Latin-1 text; where it does not, places would not fit.
+  if (lower.length !== text.length) return redactLine(text);
+  const next = LINE_MARKS.map((mark) => lower.indexOf(mark));
+  let result = "";
+  let done = 0;
+  for (;;) {
+    const found = next.filter((place) => place >= 0);
+    if (found.length === 0) return result + text.slice(done);
+    const place = Math.min(...found);
+    const start = text.lastIndexOf("\n", place) + 1;
+    const newline = text.indexOf("\n", place);
+    const end = newline === -1 ? text.length : newline;
+    result += text.slice(done, start) + redactLine(text.slice(start, end));
+    done = end;
+    for (const [index, mark] of LINE_MARKS.entries())
+      if ((next[index] ?? -1) >= 0 && (next[index] ?? -1) < end)
+        next[index] = lower.indexOf(mark, end);
+  }
+}
+
+function redactLine(line: string): string {
+  return redact(line).replace(KEYS, `$1${HIDDEN}`);
 }
