@@ -34,8 +34,8 @@ const TABLE = "security";
 const CHAINS: readonly Chain[] = ["OUTPUT", "FORWARD"];
 const TIMEOUT_MS = 30_000;
 const MAX_DELETIONS = 99;
-/** The table is locked by another program; it is there. */
-const RESOURCE_PROBLEM = 4;
+/** Another program changes the table just now: it is there. */
+const LOCKED = /xtables lock|Resource temporarily unavailable/;
 
 /** undefined when iptables is not installed. Errors: AgentError when it is there and does not run. */
 export async function detectIptables(system: Pick<System, "exec">): Promise<Iptables | undefined> {
@@ -50,7 +50,7 @@ export async function detectIptables(system: Pick<System, "exec">): Promise<Ipta
 
 /**
  * The rules of the security table. Errors: AgentError "not-supported" when the kernel has no such table
- * (`extensions.md` DB-39); "exec" when the table is locked or iptables fails otherwise.
+ * (`extensions.md` DB-39), or iptables cannot list it for another lasting reason; "exec" when the table is locked.
  */
 export async function listRules(
   system: Pick<System, "exec">,
@@ -60,12 +60,10 @@ export async function listRules(
     const result = await run(system, tool, ["-S"]);
     return parseRules(result.stdout);
   } catch (error) {
-    if (!isAgentError(error, "exec") || error.status === RESOURCE_PROBLEM) throw error;
-    if (/table|can't initialize|does not exist|incompatible/i.test(error.message))
-      throw new AgentError("not-supported", "iptables has no usable security table here", {
-        cause: error,
-      });
-    throw error;
+    if (!isAgentError(error, "exec") || LOCKED.test(error.message)) throw error;
+    throw new AgentError("not-supported", "iptables has no usable security table here", {
+      cause: error,
+    });
   }
 }
 

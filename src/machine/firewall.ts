@@ -65,8 +65,8 @@ export async function chooseFirewallTool(
       return { kind: "iptables", iptables };
     }
   } catch (error) {
-    // A locked table is there: the next check will find it free.
-    if (isAgentError(error, "exec-timeout", "cancelled")) throw error;
+    // A locked table is there, and the next check will find it free.
+    if (!isAgentError(error, "not-supported")) throw error;
     reasons.push(describe(error));
   }
   if (!hasNft(system))

@@ -183,6 +183,19 @@ test("extensions.md FW-02 DB-39: nft is used without iptables, or without the ke
   expect(system.lines[0]).toMatch(/^WARNING .*Using nft for the firewall: .*security table/);
 });
 
+test("extensions.md DB-39: a table that is locked just now is no missing table", async () => {
+  using system = createFakeSystem();
+  const table = installFakeIptables(system);
+  system.programs.set("nft", () => undefined);
+  table.problem = {
+    code: 4,
+    stderr: "Another app is currently holding the xtables lock; still 9s 0us time ahead",
+  };
+  await expect(chooseFirewallTool(system)).rejects.toThrow(/holding the xtables lock/);
+  table.problem = { code: 1, stderr: "iptables: Failed to initialize nft: Protocol not supported" };
+  expect((await chooseFirewallTool(system)).kind).toBe("nft");
+});
+
 test("rules that cut the agent off are taken back, but only when they are the cause", async () => {
   using system = createFakeSystem();
   const table = installFakeIptables(system);
