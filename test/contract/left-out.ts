@@ -90,6 +90,7 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
     "NET-08": WEAKNESS,
     "NET-10": WEAKNESS,
     "NET-11": BSD,
+    "NET-24": WEAKNESS,
     "NET-46": NEVER_DOWN,
     "NET-47": NEVER_DOWN,
     "NET-48": NEVER_DOWN,

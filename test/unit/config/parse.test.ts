@@ -246,3 +246,17 @@ test("provisioning.md CONF-08 AT-20: deleting a key's lines and appending one ma
   expect(origins["Logs.Verbose"]).toEqual({ from: "file", file: FILE, line: 3 });
   expect(warnings).toEqual([]);
 });
+
+test("system.md LEG-05: keys of the 2.0 agent are accepted without a word and change nothing", () => {
+  const text = [
+    "Network.Interface=eth1",
+    "Logs.File=/var/log/x.log",
+    "Provisioning.Enabled=n",
+    "Provisioning.UseCloudInit=y",
+    "OS.SshdConfigPath=/x",
+    "CGroups.EnforceLimits=y",
+    "CGroups.Excluded=a,b",
+  ].join("\n");
+  expect(warningsOf(text)).toEqual([]);
+  expect(parse(text).config).toEqual(defaultConfig());
+});
