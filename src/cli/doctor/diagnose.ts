@@ -1,3 +1,4 @@
+import { redactLogText } from "../../report/log-redaction.ts";
 import type { Facts } from "./facts.ts";
 import type { Finding, Found } from "./finding.ts";
 import {
@@ -65,13 +66,25 @@ export interface Diagnosis {
   readonly unseen: readonly string[];
 }
 
+/** What extensions and other programs say is quoted, and they may say anything. */
+function withoutSecrets(finding: Finding): Finding {
+  const { object, problem, reason, next } = finding;
+  return {
+    id: finding.id,
+    object: redactLogText(object),
+    problem: redactLogText(problem),
+    reason: redactLogText(reason),
+    next: redactLogText(next),
+  };
+}
+
 /** Pure. */
 export function diagnose(facts: Facts): Diagnosis {
   const results = CHECKS.map(({ name, run }) => ({ name, found: run(facts) }));
   const findings = results.flatMap(({ found }) => (found === "unseen" ? [] : found));
   const failures = checkFailures(facts, new Set(findings.map(({ object }) => object)));
   return {
-    findings: [...findings, ...failures],
+    findings: [...findings, ...failures].map(withoutSecrets),
     well: results
       .filter(({ found }) => found !== "unseen" && found.length === 0)
       .map(({ name }) => name),
