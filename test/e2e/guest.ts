@@ -1,5 +1,6 @@
 import { binary } from "../support/binary.ts";
 import { isEvent, type Fabric, type FabricEvent } from "../fabric/fabric.ts";
+import { JOURNAL } from "../fabric/package.ts";
 import type { Scenario } from "../fabric/scenario.ts";
 import { insertDvd, startHost } from "./host.ts";
 import { createSandbox, type Sandbox, type SandboxProcess } from "./sandbox.ts";
@@ -58,6 +59,8 @@ export async function startGuest(scenario: Scenario, options: GuestOptions = {})
     binds: [{ from: await binary(), to: "/usr/sbin/waagent" }],
   });
   try {
+    // The guest is this machine's own root: what a test extension may have left there is no part of the scenario.
+    await sandbox.run(["rm", "-f", JOURNAL, "/var/lib/fabric-secret"]);
     if (scenario.provisioning !== undefined) await insertDvd(sandbox, scenario);
     sandbox.write("/etc/waagent.conf", options.configuration ?? AGENT_CONF);
     await options.prepare?.(sandbox);
