@@ -59,6 +59,11 @@ describe("the deb", () => {
 
       await sandbox.run(["dpkg", "-i", deb("/opt/packages", "1")]);
       expect(await answers(sandbox)).toContain(`WALinuxAgent-${packageVersion()} running on `);
+      const status = await sandbox.run(["waagent", "status"], { allowFailure: true });
+      expect({ code: status.code, said: status.stdout }).toMatchObject({
+        code: 3,
+        said: expect.stringContaining("No agent runs"),
+      });
       expect(sandbox.read("/etc/waagent.conf")).toContain("Provisioning.Agent=");
       expect((await sandbox.run(["stat", "-c", "%a", "/var/lib/waagent"])).stdout).toBe("700\n");
       const links = await sandbox.run([
@@ -209,6 +214,32 @@ describe("archives", () => {
       expect(said.toString()).toContain(packageVersion());
     },
   );
+});
+
+describe("for arm64", () => {
+  test("the same command makes every package, with the architecture in its data and in the executable", () => {
+    const out = path.join(work, "arm64");
+    const { files } = deliver({
+      architectures: ["arm64"],
+      compression: "fast",
+      formats: ["deb", "rpm", "tar", "sysext"],
+      out,
+    });
+    const named = (ending: string) =>
+      path.join(out, Object.keys(files).find((name) => name.endsWith(ending)) ?? "absent");
+    const read = (...command: string[]) =>
+      Bun.spawnSync(command, { stdout: "pipe", stderr: "pipe" }).stdout.toString();
+    expect(read("dpkg-deb", "--field", named(".deb"), "Architecture")).toBe("arm64\n");
+    if (missing({ programs: ["rpm"] }) === undefined) {
+      expect(read("rpm", "-qp", "--queryformat", "%{ARCH}", named(".rpm"))).toBe("aarch64");
+    }
+    const folder = path.join(work, "arm64-unpacked");
+    fs.mkdirSync(folder);
+    read("tar", "-xf", named(".tar.gz"), "-C", folder, "usr/sbin/waagent");
+    // e_machine of the ELF header: 183 is AArch64.
+    const head = fs.readFileSync(path.join(folder, "usr/sbin/waagent")).subarray(0, 20);
+    expect([head.subarray(1, 4).toString(), head.readUInt16LE(18)]).toEqual(["ELF", 183]);
+  }, 120_000);
 });
 
 describe("the delivery", () => {
