@@ -16,6 +16,7 @@ if (option === "--json") {
   const file = path.join(project, "README.md");
   const readme = withPart(fs.readFileSync(file, "utf8"), "contract", contractTable(tallies));
   fs.writeFileSync(file, withPart(readme, "configuration", configReference()));
+  Bun.spawnSync([process.execPath, "fmt", file], { cwd: project });
 } else if (option === undefined || option === "--summary") {
   for (const { document, must, cited, leftOut, sections } of tallies) {
     console.log(`${document}.md: ${cited} of ${must} must ids cited, ${leftOut} left out`);

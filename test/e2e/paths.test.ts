@@ -16,7 +16,7 @@ const guestTest = testUnless(
 function documented(): RegExp[] {
   const readme = fs.readFileSync(path.resolve(import.meta.dir, "../../README.md"), "utf8");
   const section = readme.slice(readme.indexOf("## What it writes"));
-  const rows = section.slice(0, section.indexOf("\n## ", 5)).matchAll(/^\| (`\/.*?`) \|/gm);
+  const rows = section.slice(0, section.indexOf("\n## ", 5)).matchAll(/^\| (`\/.*?`) +\|/gm);
   return [...rows]
     .flatMap(([, cell = ""]) => [...cell.matchAll(/`([^`]+)`/g)].map(([, one = ""]) => one))
     .map((glob) => {
@@ -29,13 +29,15 @@ function documented(): RegExp[] {
     });
 }
 
-/** What the test itself puts there, and what sshd does when it is restarted. */
+/** What the test itself puts there (the emulated storage's certificate too), and what sshd does when it is restarted. */
 const OURS = [
   JOURNAL,
   "/var/lib/fabric-secret",
   "/etc/waagent.conf",
   "/usr/local/sbin/eject",
   "/run/sshd.pid",
+  "/etc/ssl/certs/",
+  "/usr/local/share/ca-certificates/",
   "/dev/",
 ];
 
@@ -75,17 +77,21 @@ describe("paths", () => {
   guestTest(
     "with /usr read-only and /var not executable it provisions and reports, and says which extension command could not run",
     async () => {
-      await using guest = await startGuest(firstBoot(), {
-        prepare: async ({ run }) => {
-          // Remounted in the sandbox only; its /var becomes a file system of its own.
-          await run([
-            "sh",
-            "-ec",
-            "mount --rbind /usr /usr; mount -o remount,bind,ro /usr;" +
-              "mkdir -p /var/lib/waagent; mount -t tmpfs -o mode=0700,noexec tmpfs /var/lib/waagent",
-          ]);
+      // Plain storage: the certificate of the emulated one would have to be written below /usr.
+      await using guest = await startGuest(
+        { ...firstBoot(), storage: "http" },
+        {
+          prepare: async ({ run }) => {
+            // Remounted in the sandbox only; its /var becomes a file system of its own.
+            await run([
+              "sh",
+              "-ec",
+              "mount --rbind /usr /usr; mount -o remount,bind,ro /usr;" +
+                "mkdir -p /var/lib/waagent; mount -t tmpfs -o mode=0700,noexec tmpfs /var/lib/waagent",
+            ]);
+          },
         },
-      });
+      );
       await guest.until("ready");
       await guest.until("status:Fabric.Demo=NotReady");
       const handler =

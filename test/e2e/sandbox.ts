@@ -319,7 +319,14 @@ function createPlace(scratch: string, enter: readonly string[]): Place {
         [...enter, ...(options.cwd === undefined ? [] : ["env", "-C", options.cwd]), ...argv],
         {
           cwd: "/",
-          env: { PATH, HOME: "/root", LC_ALL: "C", ...options.env },
+          // Without the last, a test's own Bun leaves a cache behind in the guest.
+          env: {
+            PATH,
+            HOME: "/root",
+            LC_ALL: "C",
+            BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
+            ...options.env,
+          },
           stdin: options.stdin === undefined ? "ignore" : new Blob([options.stdin as string]),
           stdout,
           stderr,

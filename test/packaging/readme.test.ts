@@ -10,7 +10,13 @@ const readme = fs.readFileSync(path.join(project, "README.md"), "utf8");
 
 describe("the README", () => {
   test("its configuration reference is that of the table of keys", () => {
-    expect(partOf(readme, "configuration")).toBe(configReference().trim());
+    // Whether the columns of a table line up is the formatter's matter.
+    const lines = (text: string) =>
+      text
+        .replaceAll(/ +/g, " ")
+        .split("\n")
+        .filter((line) => line !== "" && !/^[|: -]+$/.test(line));
+    expect(lines(partOf(readme, "configuration"))).toEqual(lines(configReference()));
   });
 
   test("its contract table claims no more than the tests cite", () => {
