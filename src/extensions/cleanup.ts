@@ -52,7 +52,7 @@ export async function removeVanished(
   }
   removeFailedVersions(system, layout, reported);
   removeOrphanedPackages(system, layout, isWanted);
-  removeOrphanedJournals(system, layout, isWanted);
+  removeOrphanedJournals(system, layout, goal);
 }
 
 /** Versions whose install never succeeded, once another version of the handler is installed; EXT-19 leaves them for ever. */
@@ -110,14 +110,23 @@ function packageName(stem: string): HandlerRef | undefined {
   return parseDirectoryName(stem);
 }
 
+/** Journals of items that are not in the goal any more, and then what no journal names. */
 function removeOrphanedJournals(
   system: Pick<System, "files" | "log">,
   layout: Layout,
-  isWanted: (handler: HandlerRef) => boolean,
+  goal: ExtensionsGoalState,
 ): void {
+  const isWanted = (name: string, extension: string | undefined): boolean =>
+    goal.handlers.some(
+      (handler) =>
+        sameName(handler.name, name) &&
+        (handler.multiConfig
+          ? handler.settings.some((entry) => entry.name === extension)
+          : extension === undefined),
+    );
   for (const journal of leftJournals(system, layout)) {
-    const { handler, target } = journal.data;
-    if (!isWanted({ name: handler, version: target })) journal.remove();
+    const { handler, extension } = journal.data;
+    if (!isWanted(handler, extension)) journal.remove();
   }
   if (leftJournals(system, layout).length > 0) return;
   const runs = join(ownStateOf(layout), "runs");

@@ -1,5 +1,5 @@
 import type { ExtensionsGoalState, HandlerGoal, SettingsGoal } from "../azure/goal-state.ts";
-import type { ExtensionReport, HandlerReport } from "../azure/vm-status.ts";
+import type { ExtensionReport, ExtensionStatus, HandlerReport } from "../azure/vm-status.ts";
 import { describe, type Failure } from "../base/error.ts";
 import { redact } from "../base/redact.ts";
 import { join } from "../system/root.ts";
@@ -8,7 +8,7 @@ import { CODE } from "./failure.ts";
 import { readHandlerManifest } from "./handler-manifest.ts";
 import { readHeartbeat } from "./heartbeat.ts";
 import { configOf, displayName, type HandlerRef, type Layout } from "./layout.ts";
-import { readStatusFile, substitute } from "./status-file.ts";
+import { readStatusFile, substitute, type StatusSource } from "./status-file.ts";
 import {
   listHandlers,
   readExtensionState,
@@ -23,6 +23,7 @@ import {
 /** What the runner knows beyond what is on disk. */
 export interface ReportContext {
   readonly layout: Layout;
+  readonly readStatusFile: (source: StatusSource) => ExtensionStatus;
   /** Version chosen in the current or last pass. */
   readonly chosen: (handler: HandlerGoal) => HandlerRef | undefined;
   /** The item has not ended in the pass under way, so what is on disk may be left from an earlier goal. */
@@ -139,7 +140,7 @@ function reportExtension(
     return [];
   const name = displayName(goal.name, extension);
   const source = { handler: place, name, extension, sequence: entry.sequence };
-  const found = readStatusFile(system, context.layout, source);
+  const found = context.readStatusFile(source);
   const status =
     isStale && context.isUnderWay(goal, entry)
       ? substitute(source, "transitioning", CODE.success, "The agent is processing this extension")

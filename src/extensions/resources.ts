@@ -198,6 +198,7 @@ export function createResources(system: System, options: ResourcesOptions): Reso
       for (const extension of [undefined, ...extensions]) {
         const slice = sliceOf(handler, extension);
         untrack(displayName(handler.name, extension));
+        if (tree.systemdRun === undefined) removePlainly(system, tree, slice);
         const known = applied.get(slice);
         // A slice that never had a quota needs no reset.
         if (known !== undefined && /CPUQuota=\d/.test(known) && tree.systemdRun !== undefined)
@@ -304,6 +305,15 @@ function placePlainly(
     );
     return {};
   }
+}
+
+/** Groups of a handler that is gone, as far as nothing lives in them. */
+function removePlainly(system: Pick<System, "files">, tree: CgroupTree, slice: string): void {
+  const directory = directoryOf(system, tree, slice);
+  if (directory === undefined || !system.files.exists(directory)) return;
+  for (const name of system.files.list(directory))
+    if (name.startsWith("run-")) removeGroup(system, join(directory, name));
+  removeGroup(system, directory);
 }
 
 function removeGroup(system: Pick<System, "files">, directory: SystemPath): void {

@@ -17,6 +17,7 @@ import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
 import { reportDisk, reportGoal } from "./reports.ts";
 import { canVerify, verifyPackage, writeTrustAnchor } from "./signature.ts";
+import { createStatusReader } from "./status-file.ts";
 import { listHandlers, resolveHandler } from "./store.ts";
 
 export interface RunnerOptions {
@@ -99,6 +100,8 @@ export function createExtensionsRunner(
     "MultipleExtensionsPerHandler",
     ...(options.isVersioningSupported === true ? ["VersioningGovernance"] : []),
   ];
+
+  const readStatusFile = createStatusReader(system, layout);
 
   // What is known of the last pass; all of it is about the goal with this id.
   let goalId: string | undefined;
@@ -223,6 +226,7 @@ export function createExtensionsRunner(
       if (isCurrent && unsupported) return reportDisk(system, layout);
       return reportGoal(system, goal, {
         layout,
+        readStatusFile,
         chosen: (handler) => (isCurrent ? chosen.get(handler.name.toLowerCase()) : undefined),
         isUnderWay: (handler, settings) => {
           // A goal that was not handed over yet waits as a whole.

@@ -84,6 +84,44 @@ export function readStatusFile(
   }
 }
 
+/** Until a file is this old it may be written again without looking different. */
+const SETTLED_MS = 2000;
+const MAX_REMEMBERED = 1000;
+
+/**
+ * `readStatusFile` for every report: a file that has not changed since is not read again, however large it is, so that
+ * an idle poll only looks at times and sizes.
+ */
+export function createStatusReader(
+  system: Pick<System, "files" | "clock">,
+  layout: Layout,
+): (source: StatusSource) => ExtensionStatus {
+  const known = new Map<SystemPath, { readonly stamp: string; readonly status: ExtensionStatus }>();
+  return (source) => {
+    const file = statusFileOf(layout, source);
+    const stamp = stampOf(system, file);
+    const before = known.get(file);
+    if (before !== undefined && before.stamp === stamp) return before.status;
+    const status = readStatusFile(system, layout, source);
+    known.delete(file);
+    if (known.size >= MAX_REMEMBERED) known.clear();
+    if (stamp !== undefined) known.set(file, { stamp, status });
+    return status;
+  };
+}
+
+/** Changes with the file; undefined while it is absent or was changed a moment ago. */
+function stampOf(system: Pick<System, "files" | "clock">, file: SystemPath): string | undefined {
+  try {
+    const stat = system.files.stat(file);
+    if (stat === undefined || stat.kind !== "file") return undefined;
+    if (Math.abs(system.clock.now() - stat.changedMs) < SETTLED_MS) return undefined;
+    return [stat.device, stat.inode, stat.size, stat.modifiedMs, stat.changedMs].join(":");
+  } catch {
+    return undefined; // reading it says what is wrong
+  }
+}
+
 /** The platform's own name for what is reported; what the file calls itself does not count. */
 function reportedName(source: StatusSource): string {
   return source.extension ?? source.handler.name;

@@ -1,7 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { formatJson, type Json, JsonNumber } from "../../../src/base/json.ts";
-import { readStatusFile, writePlaceholder } from "../../../src/extensions/status-file.ts";
+import {
+  createStatusReader,
+  readStatusFile,
+  writePlaceholder,
+} from "../../../src/extensions/status-file.ts";
 import { writeState, writeStatus } from "../../../src/extensions/store.ts";
 import type { SystemPath } from "../../../src/system/root.ts";
 import { createWorld, goal, handler, LIB, LOGS, settings, type World } from "./world.ts";
@@ -195,6 +199,37 @@ describe("a status file", () => {
       whole({ status: "success", formattedMessage: { lang: "x", message: "m".repeat(2000) } }),
     );
     expect(small.message?.length).toBe(2000);
+  });
+});
+
+describe("reading again and again", () => {
+  test("a file that has settled is not read again until it changes", () => {
+    const { system } = world;
+    const reader = createStatusReader(system, LAYOUT);
+    // The files of the fake machine have real times.
+    system.clock.step(Date.now() + 10_000 - system.clock.now());
+    let reads = 0;
+    const original = system.files.read;
+    system.files.read = (...input) => {
+      reads += 1;
+      return original(...input);
+    };
+    const write = (operation: string): void =>
+      system.files.write(FILE, JSON.stringify(whole({ status: "success", operation })));
+    expect(reader(SOURCE)).toMatchObject({ status: "transitioning" });
+    write("a");
+    expect([reader(SOURCE).operation, reader(SOURCE).operation, reads]).toEqual(["a", "a", 1]);
+    write("b");
+    expect([reader(SOURCE).operation, reads]).toEqual(["b", 2]);
+    system.files.remove(FILE);
+    expect(reader(SOURCE)).toMatchObject({ status: "transitioning" });
+    // Written a moment ago: it may be written again in the same moment.
+    system.clock.step(Date.now() - system.clock.now());
+    write("c");
+    reads = 0;
+    reader(SOURCE);
+    reader(SOURCE);
+    expect(reads).toBe(2);
   });
 });
 
