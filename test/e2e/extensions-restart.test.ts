@@ -38,12 +38,15 @@ const slow = (operation: "install" | "enable" | "disable"): Scenario => ({
 /** Waits until that command has begun. */
 async function begun(guest: Guest, command: string): Promise<void> {
   for (let waited = 0; waited < 20_000; waited += 50) {
-    if (journal(guest.sandbox).some((one) => one.command === command)) return;
+    if (ran(guest).includes(command)) return;
     await Bun.sleep(50);
   }
   throw new Error(`${command} did not begin`);
 }
-const ran = (guest: Guest): string[] => journal(guest.sandbox).map((one) => one.command);
+const ran = (guest: Guest): string[] =>
+  journal(guest.sandbox)
+    .filter((one) => one.handler === "Slow.Ext")
+    .map((one) => one.command);
 
 for (const operation of ["install", "enable"] as const) {
   guestTest(

@@ -64,10 +64,12 @@ async function allSuccess(fabric: Fabric, sequence: number, after: number): Prom
 
 const now = (fabric: Fabric): number => Date.now() - fabric.startedAt;
 const commands = (sandbox: Sandbox): string[] =>
-  journal(sandbox).map(
-    (one) =>
-      `${one.handler} ${one.command} ${one.sequence}${one.extension === undefined ? "" : ` ${one.extension}`}`,
-  );
+  journal(sandbox)
+    .filter((one) => one.handler.startsWith("Over."))
+    .map(
+      (one) =>
+        `${one.handler} ${one.command} ${one.sequence}${one.extension === undefined ? "" : ` ${one.extension}`}`,
+    );
 const enables = (sequence: number): string[] =>
   ["Over.Many enable N a", "Over.Many enable N b", "Over.One enable N", "Over.Two enable N"].map(
     (one) => one.replace("N", String(sequence)),
