@@ -64,7 +64,7 @@ guestTest(
 );
 
 guestTest(
-  "wire-protocol.md MAP-10 ETP-02 ETP-07 ETP-09 TEL-19 TEL-21 DB-18: events of extensions and of an older agent are delivered, then gone",
+  "wire-protocol.md MAP-10 ETP-01 ETP-02 ETP-07 ETP-09 TEL-19 TEL-21 DB-18: events of extensions and of an older agent are delivered, then gone",
   async () => {
     await using guest = await startGuest(firstBoot(), {
       configuration: `${AGENT_CONF}Debug.EtpCollectionPeriod=1\n`,
@@ -76,6 +76,14 @@ guestTest(
     );
     await guest.until("status:Fabric.Demo=success");
     const folder = "/var/log/azure/Fabric.Demo/events";
+    expect((await guest.sandbox.run(["stat", "-c", "%a", folder])).stdout).toBe("700\n");
+    const [{ handlerEnvironment }] = JSON.parse(
+      guest.sandbox.read("/var/lib/waagent/Fabric.Demo-1.0.0/HandlerEnvironment.json"),
+    );
+    expect(handlerEnvironment).toMatchObject({
+      eventsFolder: folder,
+      eventsFolder_preview: folder,
+    });
     const event = (message: string) =>
       JSON.stringify({
         Version: "1.0",
