@@ -149,7 +149,7 @@ describe("password", () => {
 });
 
 describe("users of the machine", () => {
-  test("wire-protocol.md JIT-03 JIT-07 JIT-08 JIT-09: made with mark, expiry a day later, password by standard input, sudo", async () => {
+  test("provisioning.md USER-40 wire-protocol.md JIT-03 JIT-07 JIT-08 JIT-09: made with mark, expiry a day later, password by standard input, sudo", async () => {
     using w = world();
     await w.update("1", [user("jit1")]);
     expect(w.system.commands.find(([name]) => name === "useradd")).toEqual([
