@@ -80,6 +80,8 @@ guestTest(
     using key = createKey();
     await using guest = await provisionedGuest(key.publicLine);
     const { sandbox } = guest;
+    // Nobody writes while the files are listed.
+    await guest.agent.kill();
     const uid = Number((await sandbox.run(["id", "-u", "azureuser"])).stdout);
     const user = `${uid}:${uid}`;
     const keysOf = (type: string) => [
@@ -213,6 +215,7 @@ guestTest(
     const at = guest.fabric.events.at(-1)!.at;
     guest.restart();
     await guest.until("status", { after: at + 1 });
+    await guest.agent.kill();
     const after = guest.sandbox
       .changes()
       .filter(
@@ -241,7 +244,8 @@ tracedTest(
       program: "/usr/local/sbin/waagent",
     });
     const { sandbox } = guest;
-    await guest.until("ready", { timeoutMs: 40_000 });
+    await guest.until("status", { timeoutMs: 40_000 });
+    await guest.agent.kill();
     const hash = /^azureuser:([^:]+):/m.exec(sandbox.read("/etc/shadow"))![1]!;
     expect(hash).toStartWith("$6$");
     const [, , salt = "", digest = ""] = hash.split("$");
