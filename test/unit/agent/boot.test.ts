@@ -1,11 +1,48 @@
 import { describe, expect, test } from "bun:test";
-import { boot, isDisabled, type BootStep } from "../../../src/agent/boot.ts";
+import { boot, bootSteps, isDisabled, type BootStep } from "../../../src/agent/boot.ts";
 import type { AgentContext } from "../../../src/agent/context.ts";
 import { AgentError } from "../../../src/base/error.ts";
-import { defaultConfig } from "../../../src/config/table.ts";
+import type { Connection } from "../../../src/agent/connection.ts";
+import type { OperatorView } from "../../../src/agent/operator-view.ts";
+import { defaultConfig, type Config } from "../../../src/config/table.ts";
+import type { System } from "../../../src/system/system.ts";
+import { distroNamed } from "../../fakes/distro.ts";
 import { createFakeSystem } from "../../fakes/system.ts";
 
 const signal = new AbortController().signal;
+
+describe("boot steps", () => {
+  const names = (changes: Partial<Config>): readonly string[] => {
+    const context = {
+      config: { ...defaultConfig(), ...changes },
+      distro: distroNamed("debian", "12"),
+    };
+    const options = { connection: {} as Connection, view: {} as OperatorView };
+    return bootSteps({} as System, context as unknown as AgentContext, options)
+      .filter(({ wanted }) => wanted)
+      .map(({ name }) => name);
+  };
+
+  test("provisioning.md LIFE-02 PROT-04; system.md DAEMON-09 DISK-02 VMM-01; extensions.md RUN-03: VMM, forgetting, disk, provisioning, RDMA in this order", () => {
+    expect(names({ DetectScvmmEnv: true })).toEqual([
+      "Detection of System Center VMM",
+      "Forgetting the saved endpoint",
+      "Connecting to the platform",
+      "Resource disk",
+      "Provisioning",
+      "RDMA",
+      "Clean-up after old agents",
+    ]);
+    expect(names({})[0]).toBe("Forgetting the saved endpoint");
+  });
+
+  test("a profile that only runs extensions touches neither disk nor users", () => {
+    expect(names({ "Agent.Profile": "extensions-only" })).toEqual([
+      "Forgetting the saved endpoint",
+      "Connecting to the platform",
+    ]);
+  });
+});
 
 describe("boot", () => {
   test("provisioning.md LIFE-03; system.md DAEMON-08; extensions.md RUN-04: an error nobody took care of starts the sequence over after 15 s", async () => {
