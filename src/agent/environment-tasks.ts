@@ -18,7 +18,7 @@ import { SCSI_TIMEOUT_PERIOD, setScsiTimeouts } from "../machine/scsi-timeout.ts
 import { removePersistentNetRules, UDEV_RULES_PERIOD } from "../machine/udev-rules.ts";
 import type { Config, ConfigKey } from "../config/table.ts";
 import { firewallRules } from "../machine/firewall.ts";
-import { persistFirewall } from "../machine/firewall-persist.ts";
+import { persistFirewall, withdrawFirewall } from "../machine/firewall-persist.ts";
 import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { AgentContext } from "./context.ts";
@@ -58,6 +58,15 @@ export function environmentTasks(
         const rules = firewallRules(config, session.endpoint, ROOT);
         const options = { executable: executablePath(), libDirectory: libDirectory(config) };
         await persistFirewall(system, distro, rules, options);
+      },
+    },
+    !config["OS.EnableFirewall"] && {
+      thread: "EnvHandler",
+      name: "WithdrawFirewall",
+      periodMs: () => ONCE_MS,
+      limitMs: LIMIT_MS,
+      run: async () => {
+        await withdrawFirewall(system, distro, libDirectory(config), ROOT);
       },
     },
     keeping(

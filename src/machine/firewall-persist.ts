@@ -1,7 +1,9 @@
 import { describe } from "../base/error.ts";
+import { JsonReader } from "../base/json.ts";
 import type { Distro } from "../distro/distro.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { firewallRules, removeFirewallEverywhere } from "./firewall.ts";
 import { acceptDns, type FirewallRules, type RuleSpec, wantedRules } from "./firewall-rules.ts";
 
 export interface PersistOptions {
@@ -20,6 +22,7 @@ type Needs = Pick<System, "exec" | "files" | "log" | "emit">;
 
 /** Differs from the 1.4 of the Python agent, so that each of us replaces the other's unit (`extensions.md` FW-12). */
 const UNIT_VERSION = "2.0";
+const NOTE = "waagent-firewall.json";
 const OLD_HELPER = "waagent-network-setup.py";
 const TIMEOUT_MS = 30_000;
 const JOURNAL_BYTES = 16 * 1024;
@@ -35,6 +38,7 @@ export async function persistFirewall(
   rules: FirewallRules,
   options: PersistOptions,
 ): Promise<PersistOutcome> {
+  recordFirewall(system, options.libDirectory, rules.address);
   // Also where it is not ours to run any more: executing it is not safe once nobody maintains it (FW-06, FW-12).
   system.files.remove(join(options.libDirectory, OLD_HELPER));
   if (await isFirewalldRunning(system)) {
@@ -61,6 +65,45 @@ export async function removePersistentFirewall(
       await removePassthrough(system, rule);
   }
   await removeUnit(system, distro);
+}
+
+/**
+ * Takes the firewall away again after `OS.EnableFirewall` was turned off: rules, unit and permanent rules. Knows by its
+ * own note that there is something of ours; what other agents set up is left alone. Returns whether there was.
+ * Errors: AgentError of the program that failed; the note stays, so that the next start tries again.
+ */
+export async function withdrawFirewall(
+  system: Needs,
+  distro: Pick<Distro, "serviceName" | "unitDirectory">,
+  libDirectory: SystemPath,
+  userId: number,
+): Promise<boolean> {
+  const address = recordedAddress(system, libDirectory);
+  if (address === undefined) return false;
+  const rules = firewallRules({ "Firewall.CoverForwarded": true }, address, userId);
+  await removePersistentFirewall(system, distro, rules);
+  await removeFirewallEverywhere(system, rules);
+  system.files.remove(join(libDirectory, NOTE));
+  system.log.info(`OS.EnableFirewall=n: removed the firewall rules for ${address}`);
+  return true;
+}
+
+function recordFirewall(system: Needs, libDirectory: SystemPath, address: string): void {
+  if (recordedAddress(system, libDirectory) === address) return;
+  system.files.makeDirectory(libDirectory, { mode: 0o700, keepMode: true });
+  system.files.write(join(libDirectory, NOTE), `${JSON.stringify({ version: 1, address })}\n`);
+}
+
+/** undefined when there is no note, or it cannot be understood, which is a WARNING. */
+function recordedAddress(system: Needs, libDirectory: SystemPath): string | undefined {
+  const file = join(libDirectory, NOTE);
+  try {
+    const text = system.files.readTextIfExists(file);
+    return text === undefined ? undefined : JsonReader.parse(text, file).get("address").string();
+  } catch (error) {
+    system.log.warning(`Ignoring ${file}: ${describe(error)}`);
+    return undefined;
+  }
 }
 
 // ---- firewalld

@@ -5,7 +5,9 @@ import {
   persistFirewall,
   removePersistentFirewall,
   unitText,
+  withdrawFirewall,
 } from "../../../src/machine/firewall-persist.ts";
+import { installFakeIptables } from "../../fakes/iptables.ts";
 import { createFakeSystem, type FakeSystem } from "../../fakes/system.ts";
 import { plant } from "./support.ts";
 
@@ -154,4 +156,30 @@ test("system.md FW-04: without systemd and firewalld nothing is persistent", asy
   using system = createFakeSystem();
   expect(await persistFirewall(system, distro, rules, options)).toBe("none");
   expect(system.files.exists(UNIT)).toBe(false);
+});
+
+test("turning OS.EnableFirewall off takes away what we set up, and only that", async () => {
+  using system = createFakeSystem();
+  withSystemd(system);
+  const table = installFakeIptables(system);
+  const drop = `-d ${ADDRESS}/32 -p tcp -m conntrack --ctstate INVALID,NEW -j DROP`;
+  table.chains.set("OUTPUT", [drop, "-j LOG"]);
+  // Another agent's rules: there is no note of ours.
+  expect(await withdrawFirewall(system, distro, options.libDirectory, 0)).toBe(false);
+  expect(system.commands).toEqual([]);
+
+  await persistFirewall(system, distro, rules, options);
+  const note = system.files.stat("/var/lib/waagent/waagent-firewall.json");
+  expect(note?.mode).toBe(0o600);
+  await persistFirewall(system, distro, rules, options);
+  expect(system.files.stat("/var/lib/waagent/waagent-firewall.json")?.inode).toBe(note!.inode);
+
+  expect(await withdrawFirewall(system, distro, options.libDirectory, 0)).toBe(true);
+  expect(table.chains.get("OUTPUT")).toEqual(["-j LOG"]);
+  expect(system.files.exists(UNIT)).toBe(false);
+  expect(await withdrawFirewall(system, distro, options.libDirectory, 0)).toBe(false);
+
+  plant(system, { "/var/lib/waagent/waagent-firewall.json": "{" });
+  expect(await withdrawFirewall(system, distro, options.libDirectory, 0)).toBe(false);
+  expect(system.lines.at(-1)).toContain("Ignoring /var/lib/waagent/waagent-firewall.json");
 });
