@@ -149,6 +149,35 @@ test("provisioning.md CLI-25 CLI-07; system.md DAEMON-02 DAEMON-16: -run-exthand
   expect(await wanted.stop()).toBe(0);
 });
 
+test("extensions.md RUN-14; system.md DAEMON-16: whoever is not named by Pid.File is no daemon of ours, and -debug does not ask", async () => {
+  const pidFile = (text: string) => machine({ "/var/run/waagent.pid": text });
+  for (const text of ["4194304", "", `${process.pid}0`]) {
+    const orphan = start(pidFile(text), "-run-exthandlers");
+    expect(await orphan.ended).toBe(0);
+    expect(orphan.lines().at(-1)).toContain("The daemon that started this process is gone, ending");
+  }
+  for (const [text, ...flags] of [[String(process.pid)], ["4194304", "-debug"]] as const) {
+    const child = start(pidFile(text), "-run-exthandlers", ...flags);
+    await child.says("Goal State Agent");
+    expect(await child.stop()).toBe(0);
+  }
+});
+
+test("extensions.md RUN-19; system.md DAEMON-19: an error that nobody took care of is exit 1, with its text for the next start", async () => {
+  const directory = machine({
+    // No pid file can be made below a file.
+    "/etc/waagent.conf": "Logs.Console=n\nPid.File=/etc/os-release/waagent.pid\n",
+  });
+  const daemon = start(directory, "-run-exthandlers", "-debug");
+  expect(await daemon.ended).toBe(1);
+  expect(daemon.lines().at(-1)).toMatch(
+    /^ERROR ExtHandler ExtHandler The agent ends: .*os-release/,
+  );
+  expect(read(directory, "var/lib/waagent/current_version")).toMatch(
+    new RegExp(`^\\[WALinuxAgent-${VERSION}\\] \\[.*os-release.*\\]$`),
+  );
+});
+
 test("provisioning.md LIFE-05 LOG-05; system.md DAEMON-10: with disable_agent the daemon warns twice, lives on and serves nothing", async () => {
   const directory = machine({
     "/etc/waagent.conf": "Logs.Console=n\nAgent.Profile=extensions-only\n",
