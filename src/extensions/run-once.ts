@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { AgentError, describe } from "../base/error.ts";
 import { formatTimestamp0 } from "../base/time.ts";
-import type { RunningCommand } from "../system/launch.ts";
-import { join } from "../system/root.ts";
+import { CLAIM_FAILED, type RunningCommand } from "../system/launch.ts";
+import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { HandlerError } from "./failure.ts";
 import {
@@ -158,6 +158,7 @@ async function startRun(
   try {
     const result = await waitFor(system.launch.start({ ...request, ...place }), line, signal);
     // 125 and 1 are also what the placing program itself answers when it could not do its part.
+    if (!isolated) requireClaim(system, request.runFile, result);
     if (!isolated || result.timedOut || result.code === 0) return finish(journal, run, result);
     const state = await system.launch.settle(request.runFile);
     if (state.state !== "never-started") return finish(journal, run, result);
@@ -173,10 +174,22 @@ async function startRun(
   const again = { ...run, cgroup: undefined };
   journal.record(again);
   try {
-    return finish(journal, again, await waitFor(system.launch.start(request), line, signal));
+    const result = await waitFor(system.launch.start(request), line, signal);
+    requireClaim(system, request.runFile, result);
+    return finish(journal, again, result);
   } catch (error) {
     throw launchFailure(error, row, line);
   }
+}
+
+/** A command that could not write down that it starts does not start. Errors: AgentError "exec". */
+function requireClaim(
+  system: Pick<System, "files">,
+  runFile: SystemPath,
+  { code }: Pick<RunOutcome, "code">,
+): void {
+  if (code !== CLAIM_FAILED || (system.files.stat(runFile)?.size ?? 0) > 0) return;
+  throw new AgentError("exec", `${runFile} could not be written; is the disk full?`);
 }
 
 function finish(journal: Journal, run: CommandRun, outcome: RunOutcome): FinishedRun {

@@ -80,12 +80,15 @@ export interface Launch {
   attach(identity: ProcessIdentity, request: AttachRequest): RunningCommand;
 }
 
+/** Exit code of a command that did not start because its run file was there already, or could not be written. */
+export const CLAIM_FAILED = 125;
+
 /**
  * The command runs as a child of this shell, so that its exit code outlives the agent. Creating the run file with
  * noclobber (O_EXCL) is the claim: of this shell and `settle`, only one can win.
  */
 const WRAPPER =
-  '(set -C; read -r stat </proc/$$/stat; echo "$$ $stat" >"$2") 2>/dev/null || exit 125; ' +
+  `(set -C; read -r stat </proc/$$/stat; echo "$$ $stat" >"$2") 2>/dev/null || exit ${CLAIM_FAILED}; ` +
   '/bin/sh -c "$1"; code=$?; echo "exit $code" >>"$2"; exit "$code"';
 const CLAIMED = "claimed\n";
 const ATTACHED_POLL_MS = 50;

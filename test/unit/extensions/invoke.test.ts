@@ -114,6 +114,25 @@ describe("a command", () => {
     expect(other.runner.reports(wanted)).toMatchObject([{ status: "Ready" }]);
   });
 
+  test("extensions.md DB-10: a command that cannot write down its start does not start, and says why", async () => {
+    const { launch } = world.system;
+    const original = launch.start;
+    launch.start = (request) => {
+      // The folder is gone in the last moment; a full disk looks the same to the command.
+      world.system.files.remove(`${LIB}/extensions/runs`);
+      return original(request);
+    };
+    const report = await run("touch ran; exit 0");
+    expect(report).toMatchObject({ status: "NotReady", code: 1007 });
+    expect(report?.message).toMatch(
+      /^\[ExtensionError\] Could not start .*bin\/run install: .*could not be written; is the disk full\?/,
+    );
+    expect(world.system.files.exists(`${LIB}/${NAME}-1.0/ran`)).toBe(false);
+    // Exit code 125 of a command that did start is only its exit code.
+    launch.start = original;
+    expect((await run("exit 125"))?.message).toContain("Non-zero exit code: 125");
+  });
+
   test("extensions.md EXT-70: a library directory with blanks and quotes is quoted for the shell", async () => {
     using odd = createWorld({ config: { "Lib.Dir": "/var/lib/it's a lib" } });
     odd.offer({ name: NAME, version: "1.0", script: "#!/bin/sh\nexit 0\n" });
