@@ -2,7 +2,13 @@ import { expect, test } from "bun:test";
 import { AgentError } from "../../src/base/error.ts";
 import type { Files } from "../../src/system/files.ts";
 import { RECORDING_SCRIPT } from "../fixtures/extensions/package.ts";
+import { testUnless } from "../support/skip.ts";
+import { AGENT_CONF, startGuest } from "./guest.ts";
+import { canSandbox } from "./sandbox.ts";
 import { createWorld, goal, handler, LIB, settings } from "../unit/extensions/world.ts";
+
+const able = canSandbox();
+const guestTest = testUnless(able.ok ? undefined : able.reason);
 
 const WRITING = ["write", "makeDirectory", "rename", "copy", "append"] as const;
 const full = (): AgentError =>
@@ -97,3 +103,68 @@ test("extensions.md DB-10 E2E-52: a disk that stays full from any write on, like
   const writes = await life(0, false);
   for (let at = 1; at <= writes; at += 3) await life(at, true);
 }, 60_000);
+
+guestTest(
+  "extensions.md DB-10 E2E-52: an extension fills the real disk of the compiled agent; it is told why, and all is well when there is space again",
+  async () => {
+    const fill =
+      '[ -e /var/lib/fill-no-more ] || dd if=/dev/zero of="$base/../filled" bs=64k >/dev/null 2>&1';
+    const at = (sequence: number) => [
+      { name: "Fill.Disk", version: "1.0.0", settings: { sequence } },
+    ];
+    await using guest = await startGuest(
+      {
+        dhcp: {},
+        packages: [{ name: "Fill.Disk", version: "1.0.0", scripts: { enable: fill } }],
+        goalStates: [0, 1].map((sequence) => ({
+          incarnation: String(sequence + 1),
+          extensions: at(sequence),
+        })),
+      },
+      {
+        configuration: AGENT_CONF.replace(
+          "Provisioning.Agent=waagent",
+          "Provisioning.Agent=disabled",
+        ),
+        prepare: async (sandbox) => {
+          await sandbox.run(["mkdir", "-p", "/var/lib/waagent"]);
+          await sandbox.run([
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=80m,mode=700",
+            "none",
+            "/var/lib/waagent",
+          ]);
+        },
+      },
+    );
+    const { sandbox, fabric } = guest;
+    const full = await fabric.waitFor(
+      (event) =>
+        event.type === "status" &&
+        event.status.document.aggregateStatus.handlerAggregateStatus.some(
+          (one) =>
+            one.status === "NotReady" && /no space left/i.test(one.formattedMessage?.message ?? ""),
+        ),
+      30_000,
+      "the report of a full disk",
+    );
+    expect(full.type).toBe("status");
+    sandbox.write("/var/lib/fill-no-more", "");
+    await sandbox.run(["rm", "/var/lib/waagent/filled"]);
+    await fabric.setGoalState(1);
+    await guest.until("status:Fill.Disk=success", { after: Date.now() - fabric.startedAt });
+    await fabric.waitFor(
+      (event) =>
+        event.type === "status" &&
+        event.status.document.aggregateStatus.handlerAggregateStatus.some(
+          (one) => one.status === "Ready" && one.runtimeSettingsStatus?.sequenceNumber === 1,
+        ),
+      30_000,
+      "Ready with the new settings",
+    );
+  },
+  90_000,
+);
