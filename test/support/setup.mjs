@@ -124,17 +124,11 @@ export function installDebianPackages() {
   const install = (names) =>
     run([...apt, "install", ...names], { env: environment, timeout: 900_000 });
   return withoutServices(() => {
-    try {
-      install(missing);
-      return undefined;
-    } catch {
-      // No or an old package list, or one package that does not go with what the machine has.
-      try {
-        run(["apt-get", "-q", "update"], { env: environment, timeout: 300_000 });
-      } catch (error) {
-        say(`apt-get update: ${error.message.split("\n").at(-1)}`);
-      }
-    }
+    if (attempt(() => install(missing))) return undefined;
+    // No or an old package list.
+    attempt(() => run(["apt-get", "-q", "update"], { env: environment, timeout: 300_000 }));
+    if (attempt(() => install(missing))) return undefined;
+    // One of them does not go with what the machine has.
     for (const name of missing) {
       try {
         install([name]);
@@ -145,6 +139,15 @@ export function installDebianPackages() {
     const still = missingPackages() ?? missing;
     return still.length === 0 ? undefined : `apt-get could not install ${still.join(" ")}`;
   });
+}
+
+function attempt(action) {
+  try {
+    action();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** First of the alternatives of each package that is not there in any of them. */
