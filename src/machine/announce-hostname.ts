@@ -86,7 +86,10 @@ async function renew(
   switch (holder.kind) {
     case "NetworkManager":
       // Changes what is applied to the device now, not the profile; the next activation takes the system's own name.
-      await run("nmcli", "device", "modify", interfaceName, "ipv4.dhcp-hostname", name);
+      await run(
+        ...["nmcli", "device", "modify", interfaceName],
+        ...["ipv4.dhcp-hostname", name, "ipv6.dhcp-hostname", name],
+      );
       return;
     case "networkd":
       // `networkctl renew` sends the name of the start; `reconfigure` drops the address for a moment. A restart by

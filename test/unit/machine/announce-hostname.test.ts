@@ -42,7 +42,9 @@ test("system.md BET-10: NetworkManager is asked through its applied configuratio
   prepare(system, { pid: 5, name: "NetworkManager" }, { pid: 6, name: "systemd-network" });
   system.programs.set("nmcli", () => ({ stdout: "100 (connected)\n" }));
   expect(await announce(system)).toBe("NetworkManager");
-  expect(changes(system)).toEqual(["nmcli device modify eth0 ipv4.dhcp-hostname new"]);
+  expect(changes(system)).toEqual([
+    "nmcli device modify eth0 ipv4.dhcp-hostname new ipv6.dhcp-hostname new",
+  ]);
 
   system.programs.set("nmcli", () => ({ stdout: "10 (unmanaged)\n" }));
   plant(system, {

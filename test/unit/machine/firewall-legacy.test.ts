@@ -1,24 +1,9 @@
 import { expect, test } from "bun:test";
 import { defaultConfig } from "../../../src/config/table.ts";
-import { clockJump, readClocks } from "../../../src/machine/clock-watch.ts";
 import { removeMetadataProtocol } from "../../../src/machine/firewall-legacy.ts";
 import { installFakeIptables } from "../../fakes/iptables.ts";
 import { createFakeSystem } from "../../fakes/system.ts";
 import { plant } from "./support.ts";
-
-test("system.md HIB-04: a jump of the wall clock is seen, ordinary time and small corrections are not", async () => {
-  using system = createFakeSystem();
-  const start = readClocks(system);
-  await system.clock.sleep(600_000);
-  expect(clockJump(start, readClocks(system))).toBe(0);
-  system.clock.step(900);
-  expect(clockJump(start, readClocks(system))).toBe(0);
-  const before = readClocks(system);
-  system.clock.step(3_600_000);
-  expect(clockJump(before, readClocks(system))).toBe(3_600_000);
-  system.clock.step(-7_200_000);
-  expect(clockJump(before, readClocks(system))).toBe(-3_600_000);
-});
 
 test("wire-protocol.md DHCP-07: what the metadata protocol left goes, files and each rule as often as it is there, and nothing else", async () => {
   using system = createFakeSystem();

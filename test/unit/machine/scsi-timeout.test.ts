@@ -3,17 +3,10 @@ import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { defaultConfig } from "../../../src/config/table.ts";
 import { SCSI_TIMEOUT_PERIOD, setScsiTimeouts } from "../../../src/machine/scsi-timeout.ts";
-import {
-  removePersistentNetRules,
-  restorePersistentNetRules,
-  UDEV_RULES_PERIOD,
-} from "../../../src/machine/udev-rules.ts";
 import { createFakeSystem } from "../../fakes/system.ts";
 import { plant } from "./support.ts";
 
 const config = { ...defaultConfig(), "OS.RootDeviceScsiTimeout": "300" };
-const GENERATOR = "/lib/udev/rules.d/75-persistent-net-generator.rules";
-const PERSISTENT = "/etc/udev/rules.d/70-persistent-net.rules";
 
 test("system.md SCSI-01 SCSI-02 ENV-04 provisioning.md OS-62: every SCSI disk with another timeout gets the configured one, the rest is not written", () => {
   using system = createFakeSystem();
@@ -55,33 +48,4 @@ test("system.md SCSI-03 BET-26: a disk that has vanished stops nobody, and remot
   const warnings = system.lines.filter((line) => line.startsWith("WARNING"));
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toContain("Could not set the timeout of sdb");
-});
-
-test("system.md UDEV-01 UDEV-02 ENV-01 provisioning.md OS-61 CONF-41 LOG-11: the rules are moved and stay saved, where the distribution has them", () => {
-  using system = createFakeSystem();
-  expect(config[UDEV_RULES_PERIOD]).toBe(30);
-  plant(system, { [GENERATOR]: "generator", [PERSISTENT]: "rules" });
-  removePersistentNetRules(system, config, { removePersistentNetRules: false });
-  removePersistentNetRules(
-    system,
-    { ...config, "Network.Manage": false },
-    { removePersistentNetRules: true },
-  );
-  expect(system.files.exists(GENERATOR)).toBe(true);
-
-  const distro = { removePersistentNetRules: true };
-  removePersistentNetRules(system, config, distro);
-  removePersistentNetRules(system, config, distro);
-  expect(system.files.exists(GENERATOR)).toBe(false);
-  expect(system.files.exists(PERSISTENT)).toBe(false);
-  expect(system.files.readText("/var/lib/waagent/70-persistent-net.rules")).toBe("rules");
-  expect(system.lines).toEqual([
-    "WARNING ExtHandler ExtHandler Move rules file 75-persistent-net-generator.rules to /var/lib/waagent/75-persistent-net-generator.rules",
-    "WARNING ExtHandler ExtHandler Move rules file 70-persistent-net.rules to /var/lib/waagent/70-persistent-net.rules",
-  ]);
-
-  plant(system, { [PERSISTENT]: "newer" });
-  restorePersistentNetRules(system, config);
-  expect(system.files.readText(PERSISTENT)).toBe("newer");
-  expect(system.files.readText(GENERATOR)).toBe("generator");
 });
