@@ -23,6 +23,7 @@ import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { AgentContext } from "./context.ts";
 import type { Connection } from "./connection.ts";
+import type { OperatorView } from "./operator-view.ts";
 import { libDirectory, seconds } from "./settings.ts";
 import type { Task } from "./tasks.ts";
 
@@ -36,19 +37,22 @@ export function environmentTasks(
   base: System,
   context: AgentContext,
   session: Session,
-  connection: Connection,
+  { connection, view }: { readonly connection: Connection; readonly view: OperatorView },
 ): readonly Task[] {
   const { config, distro } = context;
   const system = { ...base, log: base.log.named({ thread: "EnvHandler" }) };
   const tasks: (Task | false)[] = [
     config["OS.EnableFirewall"] &&
-      keeping(config, "EnableFirewall", FIREWALL_PERIOD, initialFirewallState, (state) =>
-        checkFirewall(system, config, state, {
+      keeping(config, "EnableFirewall", FIREWALL_PERIOD, initialFirewallState, async (before) => {
+        const state = await checkFirewall(system, config, before, {
           address: session.endpoint,
           userId: ROOT,
           probe: () => reaches(session),
-        }),
-      ),
+        });
+        const { trouble, tool } = state;
+        view.component("firewall", trouble === undefined ? "ok" : "failed", trouble ?? tool?.kind);
+        return state;
+      }),
     config["OS.EnableFirewall"] && {
       thread: "EnvHandler",
       name: "PersistFirewall",
@@ -67,6 +71,7 @@ export function environmentTasks(
       limitMs: LIMIT_MS,
       run: async () => {
         await withdrawFirewall(system, distro, libDirectory(config), ROOT);
+        view.component("firewall", "off", "OS.EnableFirewall=n");
       },
     },
     keeping(

@@ -55,7 +55,7 @@ export async function serve(
     ...goal.tasks,
     ...(profileOf(config).keepsMachine
       ? [
-          ...environmentTasks(system, context, session, connection),
+          ...environmentTasks(system, context, session, options),
           remoteAccessTask(system, context, session),
         ]
       : []),

@@ -21,6 +21,8 @@ export interface FirewallState {
   readonly listedAt: number | undefined;
   /** After a roll-back nothing is tried before this instant of `clock.monotonic()`. */
   readonly heldUntil: number;
+  /** Why the rules are not in force; undefined when they are, or before the first check. */
+  readonly trouble: string | undefined;
   readonly reports: Reports;
 }
 
@@ -35,6 +37,7 @@ export const initialFirewallState: FirewallState = {
   evidence: undefined,
   listedAt: undefined,
   heldUntil: 0,
+  trouble: undefined,
   reports: { count: 0, at: 0 },
 };
 
@@ -99,7 +102,7 @@ export async function checkFirewall(
   )
     return state;
 
-  let next: FirewallState = { ...state, listedAt: now };
+  let next: FirewallState = { ...state, listedAt: now, trouble: undefined };
   try {
     const rules = firewallRules(config, check.address, check.userId);
     const tool = state.tool ?? (await chooseFirewallTool(system));
@@ -115,16 +118,13 @@ export async function checkFirewall(
           : `The firewall rules for ${rules.address} were inconsistent; they have been replaced`,
       );
     if (outcome.result === "rolled-back") {
-      next = report(
-        system,
-        { ...next, heldUntil: now + HOLD_MS },
-        false,
-        `With the firewall rules the agent itself could not reach ${rules.address}; they were removed again and will be tried again in an hour`,
-      );
+      const trouble = `With the firewall rules the agent itself could not reach ${rules.address}; they were removed again and will be tried again in an hour`;
+      next = report(system, { ...next, heldUntil: now + HOLD_MS, trouble }, false, trouble);
     }
     return { ...next, evidence: evidence(system, tool) };
   } catch (error) {
-    next = report(system, next, false, `Could not check the firewall: ${describe(error)}`);
+    const trouble = `Could not check the firewall: ${describe(error)}`;
+    next = report(system, { ...next, trouble }, false, trouble);
     // The tool may have been installed, removed or exchanged: choose again next time.
     return { ...next, tool: undefined, evidence: undefined };
   }

@@ -47,6 +47,11 @@ profileTest(
     await guest.until("ready");
     await guest.until("status:Fabric.Demo=success", { timeoutMs: 40_000 });
     await until(() => firewall(guest), "a firewall");
+    const status = () => guest.sandbox.run(["/usr/sbin/waagent", "status"], { allowFailure: true });
+    await until(
+      async () => /^firewall: ok since .*: iptables$/m.test((await status()).stdout),
+      "its mention",
+    );
     expect(isProvisioned(guest)).toBe(true);
     expect(guest.fabric.violations).toEqual([]);
   },

@@ -61,6 +61,22 @@ export function checkStatusUpload({ agent }: Facts): Found {
   ];
 }
 
+/** What the agent says about its own rules: absent ones let everybody on the machine talk to the WireServer. */
+export function checkFirewallRules({ agent }: Facts): Found {
+  const firewall = agent.state?.components.find(({ name }) => name === "firewall");
+  if (firewall === undefined) return "unseen";
+  if (firewall.state !== "failed") return [];
+  return [
+    {
+      id: "firewall-absent",
+      object: "firewall",
+      problem: "the rules that keep users from the WireServer are not in force",
+      reason: firewall.detail ?? "",
+      next: "mend what the reason names; the agent tries again by itself",
+    },
+  ];
+}
+
 const MAX_WARNINGS = 5;
 
 export function checkConfiguration({ configWarnings }: Facts): readonly Finding[] {

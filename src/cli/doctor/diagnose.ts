@@ -13,6 +13,7 @@ import {
 import {
   checkAgent,
   checkConfiguration,
+  checkFirewallRules,
   checkGoalState,
   checkNoExec,
   checkSpace,
@@ -41,6 +42,7 @@ export const CHECKS: readonly Check[] = [
   { name: "the configuration is understood", run: checkConfiguration },
   { name: "a route leads to the WireServer", run: checkRoute },
   { name: "the firewall lets the agent through", run: checkFirewall },
+  { name: "the firewall keeps users from the WireServer, or is off", run: checkFirewallRules },
   { name: "the platform answers", run: checkPlatform },
   { name: "the clock is right", run: checkClock },
   { name: "names are resolved", run: checkNames },

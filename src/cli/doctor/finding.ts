@@ -23,6 +23,7 @@ export type FindingId =
   | "disk-full"
   | "dns"
   | "extension-failed"
+  | "firewall-absent"
   | "firewall-self-block"
   | "goal-state-failed"
   | "malformed-status"

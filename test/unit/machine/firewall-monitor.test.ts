@@ -94,8 +94,10 @@ test("without any firewall program there is one error event, and the next check 
   expect(system.events.map((event) => event.message)).toEqual([
     "Could not check the firewall: No firewall can be set up: iptables is not installed; nft is not installed",
   ]);
+  expect(state.trouble).toContain("No firewall can be set up");
   const table = installFakeIptables(system);
   state = await run(system, state);
+  expect(state.trouble).toBeUndefined();
   expect(table.chains.get("OUTPUT")).toHaveLength(3);
 });
 
@@ -106,6 +108,7 @@ test("after a roll-back nothing is tried for an hour", async () => {
   const state = await checkFirewall(system, config, initialFirewallState, { ...check, probe });
   expect(table.chains.get("OUTPUT")).toEqual([]);
   expect(system.events.at(-1)?.success).toBe(false);
+  expect(state.trouble).toContain("the agent itself could not reach 168.63.129.16");
   const changes = table.history.length;
   const held = await checkFirewall(system, config, state, { ...check, probe });
   expect(table.history).toHaveLength(changes);

@@ -35,7 +35,10 @@ const state: AgentState = {
     ...{ state: "done", since: "2030-01-01T00:00:00Z", detail: undefined },
   },
   handlers: [],
-  components: [{ name: "status upload", state: "ok", detail: undefined, since: "t" }],
+  components: [
+    { name: "firewall", state: "ok", detail: "nft", since: "t" },
+    { name: "status upload", state: "ok", detail: undefined, since: "t" },
+  ],
   storage: [{ purpose: "status", origin: "https://a.test", expiresAt: "2031-01-01T00:00:00Z" }],
 };
 const well: Facts = {
@@ -229,8 +232,11 @@ test("failures of the agent itself", () => {
     "configuration configuration",
   ]);
   const goalState = { ...state.goalState!, state: "failed" as const, detail: "features" };
-  const components = [{ name: "status upload", state: "failed", detail: "403", since: "t" }];
+  const components = ["firewall", "status upload"].map((name) => ({
+    ...{ name, state: "failed", detail: "because", since: "t" },
+  }));
   expect(told(withState({ goalState, components }))).toEqual([
+    "firewall-absent firewall",
     "goal-state-failed incarnation_1",
     "status-upload-failed status upload",
   ]);
