@@ -1,7 +1,7 @@
 import { AgentError, describe } from "../base/error.ts";
 import { JsonReader } from "../base/json.ts";
 import type { Config } from "../config/table.ts";
-import { join, type SystemPath } from "../system/root.ts";
+import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { readFstab, readMounts } from "./mounts.ts";
 import { discoverResourceDisk } from "./resource-disk-discovery.ts";
@@ -116,24 +116,33 @@ export function otherManager(system: Pick<System, "files">, name: string): strin
   for (const entry of readFstab(system)) {
     if (entry.options.includes("comment=azure-ephemeral-disk-setup"))
       return "azure-vm-utils manages it (/etc/fstab)";
-    const target = entry.source.startsWith("/dev/disk/")
-      ? system.files
-          .readLink(entry.source as SystemPath)
-          ?.split("/")
-          .at(-1)
-      : undefined;
     const named =
-      entry.source.startsWith("/dev/disk/cloud/azure_resource") ||
-      entry.source.startsWith("/dev/disk/azure/resource") ||
+      /^\/dev\/disk\/(?:cloud\/azure_resource|azure\/resource)(?:-part\d+)?$/.test(entry.source) ||
       entry.source === "LABEL=AzureEphmDsk" ||
-      entry.source.startsWith(`/dev/${name}`) ||
-      target?.startsWith(name) === true;
+      isOnDisk(sourceDevice(system, entry.source), name);
     if (!named) continue;
     return entry.options.includes("comment=cloudconfig")
       ? `cloud-init mounts it at ${entry.mountPoint} (/etc/fstab)`
       : `/etc/fstab mounts it at ${entry.mountPoint}`;
   }
   return undefined;
+}
+
+/** Kernel name behind a source of fstab: "sdb1" for itself, its UUID, its label, or a link below /dev/disk. */
+function sourceDevice(system: Pick<System, "files">, source: string): string | undefined {
+  const [, tag, value] = /^(UUID|LABEL|PARTUUID|PARTLABEL)="?([^"]+)"?$/.exec(source) ?? [];
+  const path = tag === undefined ? source : `/dev/disk/by-${tag.toLowerCase()}/${value ?? ""}`;
+  if (!path.startsWith("/dev/")) return undefined;
+  return nameOf(system.files.readLink(path as SystemPath) ?? path);
+}
+
+/** The disk itself or one of its partitions; sdba1 is neither of sdb. */
+function isOnDisk(device: string | undefined, disk: string): boolean {
+  return (
+    device !== undefined &&
+    device.startsWith(disk) &&
+    /^(?:p?\d+)?$/.test(device.slice(disk.length))
+  );
 }
 
 interface Work {

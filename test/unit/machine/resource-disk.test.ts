@@ -180,13 +180,20 @@ test("system.md PKG-15: fstab lines for the disk in all their spellings mean tha
     ["/dev/disk/azure/resource-part1 /data ext4 defaults 0 2", "/etc/fstab mounts it at /data"],
     ["/dev/sdb1 /data ext4 defaults 0 2", "/etc/fstab mounts it at /data"],
     ["/dev/disk/by-id/x /data ext4 defaults 0 2", "/etc/fstab mounts it at /data"],
+    ["UUID=0a-1b /data ext4 defaults 0 2", "/etc/fstab mounts it at /data"],
     ["LABEL=AzureEphmDsk /mnt ext4 comment=azure-ephemeral-disk-setup 0 0", "azure-vm-utils"],
   ] as const) {
     using system = createFakeSystem();
     plantLink(system, "/dev/disk/by-id/x", "../../sdb1");
-    plant(system, { "/etc/fstab": `UUID=1 / ext4 defaults 0 1\n${line}\n` });
+    plantLink(system, "/dev/disk/by-uuid/0a-1b", "../../sdb1");
+    plantLink(system, "/dev/disk/by-uuid/2c-3d", "../../sdba1");
+    const others =
+      "UUID=1 / ext4 defaults 0 1\nUUID=2c-3d /a ext4 x 0 2\n/dev/sdba1 /a ext4 x 0 2\n";
+    plant(system, { "/etc/fstab": others });
+    expect(otherManager(system, "sdb")).toBeUndefined();
+    plant(system, { "/etc/fstab": `${others}${line}\n` });
     expect(otherManager(system, "sdb")).toContain(text);
-    expect(otherManager(system, "sdc") === undefined).toBe(/sdb|by-id/.test(line));
+    expect(otherManager(system, "sdc") === undefined).toBe(/sdb|by-id|UUID/.test(line));
   }
 });
 
