@@ -17,6 +17,7 @@ export const DEBIAN_PACKAGES = [
   "passwd",
   "sudo",
   "util-linux",
+  "mount",
   "procps",
   "iproute2",
   "iptables",
