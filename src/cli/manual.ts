@@ -8,7 +8,7 @@ export function manualPage(): string {
   return [
     `.TH WAAGENT 8 "" "waagent ${VERSION}" "System administration"\n`,
     ".SH NAME\nwaagent \\- Azure Linux VM agent\n",
-    ".SH SYNOPSIS\n.B waagent\n[flags] command\n.br\n.B waagent config\ncheck|show|default|reference\n",
+    ".SH SYNOPSIS\n.B waagent\n[flags] command\n.br\n.B waagent status\n|\n.B doctor\n|\n.B explain\nHANDLER |\n.B egress\n.br\n.B waagent config\ncheck|show|default|reference\n.br\n.B waagent policy\ncheck\n",
     ".SH DESCRIPTION\n",
     "Provisions a Linux virtual machine on Azure, runs its extensions and reports their state and its own to the\n",
     "platform. It takes the place of the Python agent (WALinuxAgent) and reads the same configuration, state and media.\n",

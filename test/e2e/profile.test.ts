@@ -124,7 +124,7 @@ profileTest(
 );
 
 profileTest(
-  "provisioning.md CLI-25; system.md DAEMON-16 THR-03 THR-06; extensions.md RUN-03: -run-exthandlers handles goal states below its daemon without provisioning, and ends when that is gone",
+  "provisioning.md CLI-25; system.md DAEMON-16 THR-03; extensions.md RUN-14: -run-exthandlers handles goal states below its daemon without provisioning, and ends when that is gone",
   async () => {
     // Another daemon, as far as anybody can see: its pid file names it, and it started us.
     const daemon = `#!/bin/bash

@@ -173,3 +173,35 @@ serveTest(
   },
   90_000,
 );
+
+serveTest(
+  "system.md THR-03 THR-06: one process is daemon and goal state agent: both pid files name it, its command line says what it is, and it lives on as a child of process 1",
+  async () => {
+    await using guest = await startGuest(firstBoot(), {
+      program: "/usr/local/sbin/leave-it-alone",
+      prepare: (sandbox) =>
+        sandbox.write(
+          "/usr/local/sbin/leave-it-alone",
+          "#!/bin/sh\n(/usr/sbin/waagent -daemon &)\nexec sleep 1000\n",
+          0o755,
+        ),
+    });
+    await guest.until("status:Fabric.Demo=success", { timeoutMs: 40_000 });
+    const pid = guest.sandbox.read("/run/waagent.pid");
+    expect(guest.sandbox.read("/run/0_waagent.pid")).toBe(pid);
+    const proc = async (file: string): Promise<string> =>
+      (await guest.sandbox.run(["cat", `/proc/${pid}/${file}`])).stdout;
+    expect(await proc("cmdline")).toBe("/usr/sbin/waagent\0-daemon\0");
+    expect(await proc("status")).toMatch(/^PPid:\t1$/m);
+    const { stdout } = await guest.sandbox.run(["pgrep", "-x", "waagent"]);
+    expect(stdout.trim()).toBe(pid);
+    const polled = now(guest);
+    await guest.fabric.waitFor(
+      (event) =>
+        event.at > polled && event.type === "request" && event.request.kind === "goal-state",
+      10_000,
+      "another look at the goal state",
+    );
+  },
+  90_000,
+);
