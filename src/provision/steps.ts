@@ -21,6 +21,7 @@ import type { OvfEnvironment } from "./ovf.ts";
 import { openForKeys, setPassword } from "./passwords.ts";
 import { lockRootPassword } from "./root-password.ts";
 import { installKeyPairs, installPublicKeys } from "./ssh-keys.ts";
+import { restartSsh } from "./ssh-service.ts";
 import { configureSshd } from "./sshd-config.ts";
 import { allowSudo } from "./sudoers.ts";
 
@@ -163,14 +164,7 @@ export const STEPS: readonly Step[] = [
   },
   {
     name: "restart-ssh",
-    run: async ({ system, distro }) => {
-      if (distro.restartSsh === undefined) return;
-      try {
-        await system.exec.run({ argv: distro.restartSsh, timeoutMs: 60_000 });
-      } catch (error) {
-        system.log.warning(`The SSH service was not restarted: ${describe(error)}`);
-      }
-    },
+    run: ({ system, distro }) => restartSsh(system, distro),
   },
 ];
 
