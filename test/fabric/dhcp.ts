@@ -70,9 +70,16 @@ export async function startDhcp(
   Bun.spawnSync(["ip", "route", "replace", "255.255.255.255", "dev", "p0"]);
   const socket = createSocket({ type: "udp4", reuseAddr: true });
   socket.on("message", (message) => {
-    seen(`request of type ${optionOf(message, 53)?.[0] ?? "?"}, ${message.length} bytes`);
+    const name = optionOf(message, 12)?.toString("utf8");
+    const type = optionOf(message, 53)?.[0] ?? "?";
+    seen(
+      `request of type ${type}, ${message.length} bytes${name === undefined ? "" : `, from ${name}`}`,
+    );
     const reply = description.silent === true ? undefined : dhcpReply(message, description, LEASE);
-    if (reply !== undefined) socket.send(reply, 68, "255.255.255.255");
+    if (reply === undefined) return;
+    // A client that has its address listens on it only (RFC 2131, 4.1).
+    const client = message.subarray(12, 16);
+    socket.send(reply, 68, client.some(Boolean) ? client.join(".") : "255.255.255.255");
   });
   await new Promise<void>((resolve, reject) => {
     socket.once("error", reject);
