@@ -34,6 +34,8 @@ const SUITES = [
   { name: "conformance", paths: ["test/conformance"], perTestMs: 60_000, limitMs: 300_000 },
   // Mostly waiting, for timers of the protocol: several files at once, each in a process of its own.
   { name: "e2e", paths: ["test/e2e"], perTestMs: 240_000, limitMs: 1_080_000, parallel: 3 },
+  // Booted machines, one after another: their control groups and loop devices are the host's.
+  { name: "boot", paths: ["test/boot"], perTestMs: 120_000, limitMs: 480_000 },
   { name: "packaging", paths: ["test/packaging"], perTestMs: 180_000, limitMs: 600_000 },
 ];
 

@@ -15,7 +15,7 @@ export interface JournalEntry {
 }
 
 /** What the test extensions of a guest were told to do so far, in order. */
-export function journal(sandbox: Sandbox): JournalEntry[] {
+export function journal(sandbox: Pick<Sandbox, "read" | "exists">): JournalEntry[] {
   if (!sandbox.exists(JOURNAL)) return [];
   const given = (word: string | undefined) => (word === "-" ? undefined : word);
   return sandbox

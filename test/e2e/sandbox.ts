@@ -304,7 +304,8 @@ function bindLines(binds: NonNullable<SandboxOptions["binds"]>): string {
 
 let processNumber = 0;
 
-function createPlace(scratch: string, enter: readonly string[]): Place {
+/** Runs programs through a prefix that enters somebody's namespaces; their output is kept in `scratch`. */
+export function createPlace(scratch: string, enter: readonly string[]): Place {
   // Files, not pipes: Bun's pipes are sockets, and a script that opens /dev/stdout would fail.
   const start = (
     argv: readonly string[],

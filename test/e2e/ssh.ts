@@ -49,7 +49,7 @@ export async function startSshd(sandbox: Sandbox): Promise<void> {
 
 /** Logs in from the platform's side over the cable, trusting exactly the host key that the guest has. */
 export async function ssh(
-  sandbox: Sandbox,
+  sandbox: Pick<Sandbox, "run" | "scratch" | "platform">,
   user: string,
   key: PersonalKey,
   command: string,

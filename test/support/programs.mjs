@@ -45,6 +45,8 @@ export const DEBIAN_PACKAGES = [
   "systemd",
   "dbus",
   "rpm",
+  "mmdebstrap",
+  "systemd-container",
   "squashfs-tools",
   "lintian",
   "logrotate",
