@@ -320,14 +320,7 @@ export function createPlace(scratch: string, enter: readonly string[]): Place {
         [...enter, ...(options.cwd === undefined ? [] : ["env", "-C", options.cwd]), ...argv],
         {
           cwd: "/",
-          // Without the last, a test's own Bun leaves a cache behind in the guest.
-          env: {
-            PATH,
-            HOME: "/root",
-            LC_ALL: "C",
-            BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
-            ...options.env,
-          },
+          env: { PATH, HOME: "/root", LC_ALL: "C", ...runtimeOf(argv), ...options.env },
           stdin: options.stdin === undefined ? "ignore" : new Blob([options.stdin as string]),
           stdout,
           stderr,
@@ -389,6 +382,12 @@ export function createPlace(scratch: string, enter: readonly string[]): Place {
     };
   };
   return { run, spawn };
+}
+
+/** A test's own Bun would leave a cache behind in the guest; agents and extensions see nothing of it. */
+function runtimeOf(argv: readonly string[]): Readonly<Record<string, string>> {
+  const isBun = /(?:^|\/)bun(?:\.exe)?$/.test(argv[0] ?? "");
+  return isBun ? { BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0" } : {};
 }
 
 /** False for a zombie too: an orphan stays one until the machine's own init looks at it. */
