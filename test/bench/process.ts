@@ -40,7 +40,7 @@ const CLOCK_TICKS = 100;
 export interface Memory {
   /** MB (10⁶), shared pages divided among those that share them. */
   readonly pss: number;
-  /** MB of memory that no file backs. */
+  /** MB of memory that no file backs, shared pages divided likewise. */
   readonly anonymous: number;
 }
 
@@ -50,7 +50,7 @@ export function memoryOf(pids: readonly number[]): Memory {
       const line = new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(read(`/proc/${pid}/smaps_rollup`));
       return total + (Number(line?.[1] ?? 0) * 1024) / 1e6;
     }, 0);
-  return { pss: sum("Pss"), anonymous: sum("Anonymous") };
+  return { pss: sum("Pss"), anonymous: sum("Pss_Anon") };
 }
 
 /** What a process did outside itself while strace looked. */
