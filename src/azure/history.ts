@@ -58,7 +58,8 @@ export function createHistory(
   const maxBytes = limits.bytes ?? 16 * 1024 * 1024;
   const maxAgeMs = limits.ageMs ?? 90 * 24 * 3600_000;
   let errors = 0;
-  let used: { readonly tag: string; readonly entry: HistoryEntry } | undefined;
+  let used:
+    { readonly tag: string; readonly name: string; readonly entry: HistoryEntry } | undefined;
 
   const complain = (doing: string, error: unknown): void => {
     errors += 1;
@@ -106,9 +107,12 @@ export function createHistory(
     return bytes;
   };
 
-  const createEntry = (tag: string): HistoryEntry => {
+  const nameOf = (tag: string): string => {
     const time = new Date(system.clock.now()).toISOString().slice(0, 19).replaceAll(":", "-");
-    const name = `${time}__${safeName(tag)}`;
+    return `${time}__${safeName(tag)}`;
+  };
+
+  const createEntry = (name: string): HistoryEntry => {
     const folder = join(directory, name);
     let created = false;
     let warned = false;
@@ -157,8 +161,11 @@ export function createHistory(
 
   return {
     begin: (tag, { aside = false } = {}) => {
-      if (aside) return createEntry(tag);
-      if (used?.tag !== tag) used = { tag, entry: createEntry(tag) };
+      if (aside) return createEntry(nameOf(tag));
+      if (used?.tag !== tag) {
+        const name = nameOf(tag);
+        used = { tag, name, entry: createEntry(name) };
+      }
       return used.entry;
     },
     current: () => used?.entry,
@@ -167,10 +174,13 @@ export function createHistory(
         const folders = entries().filter(
           ({ name }) => system.files.lstat(join(directory, name))?.kind === "directory",
         );
-        const newest = folders
-          .map(({ name }) => name)
-          .toSorted()
-          .at(-1);
+        // Names of one second do not sort by age: the folder in use is the newest, if this process has one.
+        const newest =
+          used?.name ??
+          folders
+            .map(({ name }) => name)
+            .toSorted()
+            .at(-1);
         for (const { name } of folders)
           if (name !== newest && ARCHIVABLE.test(name)) await archiveFolder(name);
       } catch (error) {

@@ -137,6 +137,18 @@ test("wire-protocol.md HIST-04 HIST-05: all folders but the newest become zips w
   ).toEqual(["GoalState.xml"]);
 });
 
+test("wire-protocol.md HIST-04: the folder in use is never archived, also when another of the same second sorts behind it", async () => {
+  using system = createMachine();
+  const history = createHistory(system, LIB);
+  for (const tag of ["99", "100"]) history.begin(tag).save("GoalState.xml", `<x>${tag}</x>`);
+  await history.archive();
+  history.current()?.save("waagent_status.json", "{}");
+  const [archived, used] = system.files.list(HISTORY).toSorted((a, b) => b.length - a.length);
+  expect(archived).toEndWith("__99.zip");
+  expect(used).toEndWith("__100");
+  expect(system.files.list(`${HISTORY}/${used}`)).toEqual(["GoalState.xml", "waagent_status.json"]);
+});
+
 test("wire-protocol.md HIST-20 HIST-11 HIST-12 HIST-13: documents with secrets are kept without them", () => {
   using system = createMachine();
   const entry = createHistory(system, LIB).begin("1");
