@@ -125,7 +125,7 @@ export function goalTasks(
           lastIncarnation = update.goalState.incarnation;
           identify(options.spool, session);
           group?.wakeTask("RemoteAccess");
-        }
+        } else if (update.certificatesRecovered) group?.wakeTask("RemoteAccess");
       },
     },
     {

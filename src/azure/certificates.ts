@@ -21,7 +21,11 @@ export interface CertificateStore {
     wire: WireClient,
     uri: string,
     transport: Transport,
-    options?: { readonly signal?: AbortSignal | undefined },
+    options?: {
+      readonly signal?: AbortSignal | undefined;
+      /** A failure is only returned, because an earlier one like it was told already. Default false. */
+      readonly quiet?: boolean;
+    },
   ): Promise<CertificateFetch>;
 }
 
@@ -84,8 +88,12 @@ export function createCertificateStore(
   };
 
   return {
-    read: async (wire, uri, transport, { signal } = {}) => {
+    read: async (wire, uri, transport, { signal, quiet = false } = {}) => {
       const failures: string[] = [];
+      const complain = (operation: string, message: string): void => {
+        if (!quiet) warn(operation, message);
+        else system.log.verbose(message);
+      };
       for (const cipher of CIPHERS) {
         let text: string;
         try {
@@ -94,7 +102,10 @@ export function createCertificateStore(
         } catch (error) {
           if (isAgentError(error, "cancelled")) throw error;
           failures.push(`${cipher}: ${describe(error)}`);
-          warn(OPERATION, `Could not fetch the certificates with ${cipher}: ${describe(error)}`);
+          complain(
+            OPERATION,
+            `Could not fetch the certificates with ${cipher}: ${describe(error)}`,
+          );
           continue;
         }
         try {
@@ -103,11 +114,14 @@ export function createCertificateStore(
           if (isAgentError(error, "cancelled")) throw error;
           failures.push(`${cipher}: ${describe(error)}`);
           // The second request also helps against an answer that was damaged on the way.
-          warn("GoalState", `Could not decrypt the certificates (${cipher}): ${describe(error)}`);
+          complain(
+            "GoalState",
+            `Could not decrypt the certificates (${cipher}): ${describe(error)}`,
+          );
         }
       }
       const failure = `The certificates cannot be used: ${failures.join("; ")}`;
-      system.emit({ operation: OPERATION, success: false, message: failure });
+      if (!quiet) system.emit({ operation: OPERATION, success: false, message: failure });
       return { summary: [], failure };
     },
   };

@@ -2,16 +2,15 @@ import { describe, isAgentError, type AgentError } from "../base/error.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { arbitrate, type Candidate } from "./arbitration.ts";
-import { encryptedPayloadHeaders, type CertificateStore } from "./certificates.ts";
+import {
+  encryptedPayloadHeaders,
+  type CertificateFetch,
+  type CertificateStore,
+} from "./certificates.ts";
 import type { Storage } from "./download.ts";
 import { emptyExtensions, parseExtensionsConfig, parseOnHold } from "./extensions-config.ts";
 import type { GoalStateDocument } from "./goal-state-document.ts";
-import type {
-  CertificateSummary,
-  ExtensionsGoalState,
-  GoalState,
-  RemoteAccess,
-} from "./goal-state.ts";
+import type { ExtensionsGoalState, GoalState, RemoteAccess } from "./goal-state.ts";
 import type { HistoryEntry, OpenHistory } from "./history-entry.ts";
 import { parseHostingEnvironment, type HostingEnvironment } from "./hosting-environment.ts";
 import { parseRemoteAccess } from "./remote-access.ts";
@@ -51,6 +50,8 @@ export interface GoalStateUpdate {
   readonly extensionsChanged: boolean;
   /** Documents of the WireServer were fetched for another incarnation (GS-32). */
   readonly incarnationChanged: boolean;
+  /** Nothing else changed, but certificates that could not be had before now can. */
+  readonly certificatesRecovered: boolean;
   /** Fast Track could not be asked this time; what the WireServer wants was processed all the same (DB-05). */
   readonly degraded: AgentError | undefined;
 }
@@ -76,11 +77,15 @@ interface WireState {
   readonly document: GoalStateDocument;
   readonly environment: HostingEnvironment | undefined;
   readonly fabric: ExtensionsGoalState;
-  readonly certificates: readonly CertificateSummary[];
+  readonly certificates: CertificateFetch;
   readonly remoteAccess: RemoteAccess | undefined;
 }
 
 const NO_HISTORY: HistoryEntry = { save: () => undefined };
+const NO_CERTIFICATES: CertificateFetch = { summary: [], failure: undefined };
+/** Waits between tries for certificates that could not be had: each twice the one before. */
+const FIRST_RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 600_000;
 
 export function createGoalStateClient(
   system: Needs,
@@ -94,6 +99,8 @@ export function createGoalStateClient(
   let seenEtag: string | undefined;
   /** Fast Track stopped, and no update has been complete since (VMS-17). */
   let stoppedAt: string | undefined;
+  /** Monotonic time from which the certificates of `wireState` are tried again; undefined while they are there. */
+  let certificateRetry: { readonly at: number; readonly delayMs: number } | undefined;
 
   const fetchExtensions = async (
     { extensionsConfigUri, incarnation }: GoalStateDocument,
@@ -123,26 +130,62 @@ export function createGoalStateClient(
     }
   };
 
+  /** `quiet`: a try again, whose first failure was told. */
   const fetchCertificates = async (
     uri: string | undefined,
     history: HistoryEntry,
-    signal: AbortSignal | undefined,
-  ): Promise<readonly CertificateSummary[]> => {
-    if (uri === undefined) return [];
+    { signal, quiet = false }: { signal: AbortSignal | undefined; quiet?: boolean },
+  ): Promise<CertificateFetch> => {
+    if (uri === undefined) return NO_CERTIFICATES;
     const transport = await options.transport(signal);
     if (transport === undefined) {
-      const message = "The certificates cannot be fetched, there is no transport certificate";
-      system.emit({ operation: "GoalStateCertificates", success: false, message });
-      return [];
+      const failure = "The certificates cannot be fetched, there is no transport certificate";
+      if (!quiet)
+        system.emit({ operation: "GoalStateCertificates", success: false, message: failure });
+      return { summary: [], failure };
     }
-    const { summary, failure } = await certificates.read(wire, uri, transport, { signal });
-    if (failure === undefined) {
-      const text = JSON.stringify(summary);
+    const fetched = await certificates.read(wire, uri, transport, { signal, quiet });
+    if (fetched.failure === undefined) {
+      const text = JSON.stringify(fetched.summary);
       system.log.info(`Certificates: ${text}`);
       system.emit({ operation: "GoalStateCertificates", success: true, message: text });
       history.save("Certificates.json", text);
     }
-    return summary;
+    return fetched;
+  };
+
+  /** Once per goal state, and after each failed try: when the next one is due. */
+  const planRetry = ({ failure }: CertificateFetch, lastDelayMs: number | undefined): void => {
+    if (failure === undefined) {
+      certificateRetry = undefined;
+      return;
+    }
+    const delayMs =
+      lastDelayMs === undefined ? FIRST_RETRY_MS : Math.min(2 * lastDelayMs, LONGEST_RETRY_MS);
+    certificateRetry = { at: system.clock.monotonic() + delayMs, delayMs };
+  };
+
+  /**
+   * The goal state stays as it is without certificates (CERT-16), but no new incarnation may come for months: an
+   * unchanged poll asks for them again. True when they are there.
+   */
+  const retryCertificates = async (
+    tag: string,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> => {
+    if (certificateRetry === undefined || wireState === undefined || goal === undefined)
+      return false;
+    const { at, delayMs } = certificateRetry;
+    if (system.clock.monotonic() < at) return false;
+    const history = options.history?.(tag) ?? NO_HISTORY;
+    const { certificatesUri } = wireState.document;
+    const fetched = await fetchCertificates(certificatesUri, history, { signal, quiet: true });
+    planRetry(fetched, delayMs);
+    if (fetched.failure !== undefined) return false;
+    system.log.info("The certificates of the goal state are there now");
+    wireState = { ...wireState, certificates: fetched };
+    goal = { ...goal, certificates: fetched.summary };
+    return true;
   };
 
   /** JIT-01: AES only. Without a key pair the list cannot be had, which must not look as if there were none (JIT-11). */
@@ -179,9 +222,9 @@ export function createGoalStateClient(
       history.save("SharedConfig.xml", text);
       writeSharedConfig(system, libDir, text);
     }
-    const summary = await fetchCertificates(document.certificatesUri, history, signal);
+    const fetched = await fetchCertificates(document.certificatesUri, history, { signal });
     const remoteAccess = await fetchRemoteAccess(document.remoteAccessUri, history, signal);
-    return { document, environment, fabric, certificates: summary, remoteAccess };
+    return { document, environment, fabric, certificates: fetched, remoteAccess };
   };
 
   const askVmSettings = async (
@@ -207,14 +250,20 @@ export function createGoalStateClient(
     if (outcome.kind === "stopped") stoppedAt = outcome.lastTimestamp;
     const wireChanged = force || incarnationChanged || stoppedAt !== undefined;
     const settingsChanged = outcome.kind === "fast-track" && outcome.etag !== seenEtag;
-    if (!wireChanged && !settingsChanged && goal !== undefined)
-      return { goalState: goal, extensionsChanged: false, incarnationChanged: false, degraded };
-
-    if (force) system.log.info("The whole goal state is fetched again");
     const tag =
       outcome.kind === "fast-track"
         ? `${document.incarnation}-${outcome.etag}`
         : document.incarnation;
+    if (!wireChanged && !settingsChanged && goal !== undefined) {
+      const certificatesRecovered = await retryCertificates(tag, signal);
+      return {
+        goalState: goal,
+        ...{ extensionsChanged: false, incarnationChanged: false },
+        ...{ certificatesRecovered, degraded },
+      };
+    }
+
+    if (force) system.log.info("The whole goal state is fetched again");
     const history = options.history?.(tag) ?? NO_HISTORY;
     if (wireChanged || wireState === undefined) history.save("GoalState.xml", text);
     if (outcome.kind === "fast-track" && outcome.newText !== undefined)
@@ -235,13 +284,21 @@ export function createGoalStateClient(
       next = await withMissingCertificates(next, history, signal);
 
     const previousId = goal?.extensions.id;
+    if (next.certificates !== wireState?.certificates) planRetry(next.certificates, undefined);
     wireState = next;
     goal = toGoalState(next, extensions);
     seenEtag = outcome.kind === "fast-track" ? outcome.etag : undefined;
     stoppedAt = undefined;
     writePlaceholder(system, libDir);
     const extensionsChanged = extensions.id !== previousId && !extensions.outdated;
-    return { goalState: goal, extensionsChanged, incarnationChanged, degraded };
+    const certificatesRecovered = false;
+    return {
+      goalState: goal,
+      extensionsChanged,
+      incarnationChanged,
+      certificatesRecovered,
+      degraded,
+    };
   };
 
   /** Step 10 of GS-30: certificates that were removed behind our back are fetched again; failing is not fatal. */
@@ -250,7 +307,7 @@ export function createGoalStateClient(
     history: HistoryEntry,
     signal: AbortSignal | undefined,
   ): Promise<WireState> => {
-    const missing = state.certificates.filter(
+    const missing = state.certificates.summary.filter(
       ({ thumbprint }) => !system.files.exists(join(libDir, `${thumbprint}.crt`)),
     );
     if (missing.length === 0) return state;
@@ -259,7 +316,7 @@ export function createGoalStateClient(
         `The certificate ${thumbprint} is missing, the certificates are fetched again`,
       );
     const uri = state.document.certificatesUri;
-    return { ...state, certificates: await fetchCertificates(uri, history, signal) };
+    return { ...state, certificates: await fetchCertificates(uri, history, { signal }) };
   };
 
   /** Two callers never mix: an update begins when the one before it has ended. */
@@ -330,7 +387,7 @@ function toGoalState(state: WireState, extensions: ExtensionsGoalState): GoalSta
       tenantName: environment?.tenantName,
     },
     extensions,
-    certificates,
+    certificates: certificates.summary,
     remoteAccess,
   };
 }

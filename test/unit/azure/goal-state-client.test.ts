@@ -419,6 +419,73 @@ test("wire-protocol.md GS-30 CERT-18: certificates removed behind our back come 
   expect(w.system.files.exists(`${LIB}/${thumbprint}.crt`)).toBe(true);
 });
 
+test("wire-protocol.md CERT-16: certificates that could not be had are asked for again by later polls, and nothing else is", async () => {
+  using w = world({ openssl: true });
+  const tenant = makeCertificate("/CN=tenant");
+  w.platform.answers.set(URLS.goalState, { body: goalStateXml({}) });
+  w.platform.answers.set(URLS.certificates, { status: 404 });
+  const { goals } = await w.open({ fastTrack: false });
+  const { extensions } = goals.current() ?? expect.unreachable();
+  const failures = (): number =>
+    w.system.events.filter(
+      ({ operation, success }) => operation === "GoalStateCertificates" && !success,
+    ).length;
+  const told = failures();
+  takeUrls(w.system);
+  // Both ciphers at 1, 3, 7 and 15 s; the polls between cost nothing.
+  const asked: number[] = [];
+  for (let second = 1; second <= 16; second += 1) {
+    await w.system.clock.advance(1000);
+    const { certificatesRecovered } = await goals.update();
+    expect(certificatesRecovered).toBe(false);
+    const urls = takeUrls(w.system);
+    if (urls.length === 1) continue;
+    expect(urls).toEqual(GET(URLS.goalState, URLS.certificates, URLS.certificates));
+    asked.push(second);
+  }
+  expect(asked).toEqual([1, 3, 7, 15]);
+  expect(failures()).toBe(told);
+  w.platform.answers.set(URLS.certificates, (request) => ({
+    body: certificatesXml(tenant, {
+      recipient: request.headers?.["x-ms-guest-agent-public-x509-cert"] ?? "",
+    }),
+  }));
+  await w.system.clock.advance(16_000);
+  const update = await goals.update();
+  expect(update).toMatchObject({
+    certificatesRecovered: true,
+    extensionsChanged: false,
+    incarnationChanged: false,
+  });
+  expect(update.goalState.extensions).toBe(extensions);
+  expect(goals.current()?.certificates.map(({ hasPrivateKey }) => hasPrivateKey)).toEqual([true]);
+  takeUrls(w.system);
+  await w.system.clock.advance(3_600_000);
+  expect((await goals.update()).certificatesRecovered).toBe(false);
+  expect(takeUrls(w.system)).toEqual(GET(URLS.goalState));
+});
+
+test("the wait for certificates grows to ten minutes, and a new incarnation begins anew", async () => {
+  using w = world({ openssl: true });
+  let incarnation = "1";
+  w.platform.answers.set(URLS.goalState, () => ({ body: goalStateXml({ incarnation }) }));
+  w.platform.answers.set(URLS.certificates, { status: 404 });
+  const { goals } = await w.open({ fastTrack: false });
+  const asksAfter = async (ms: number): Promise<boolean> => {
+    await w.system.clock.advance(ms);
+    takeUrls(w.system);
+    await goals.update();
+    return takeUrls(w.system).includes(`GET ${URLS.certificates}`);
+  };
+  for (let wait = 1000; wait < 600_000; wait *= 2) expect(await asksAfter(wait)).toBe(true);
+  expect(await asksAfter(600_000)).toBe(true);
+  expect(await asksAfter(599_000)).toBe(false);
+  expect(await asksAfter(1000)).toBe(true);
+  incarnation = "2";
+  expect(await asksAfter(0)).toBe(true);
+  expect(await asksAfter(1000)).toBe(true);
+});
+
 test("wire-protocol.md HIST-01 HIST-10 HIST-12 HIST-13 HIST-14 HIST-11: what changed is kept under incarnation and ETag", async () => {
   using w = world();
   w.fastTrack({ etag: "55" });
