@@ -3,6 +3,7 @@ import type { Session } from "../azure/session.ts";
 import { uploadStatus } from "../azure/status-upload.ts";
 import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
 import { describe, isAgentError } from "../base/error.ts";
+import { formatTimestamp0 } from "../base/time.ts";
 import { INITIAL_GOAL_STATE_FILE, summarizeExtensions } from "../report/convergence.ts";
 import { vmStatus, type SupportedFeatures } from "../report/vm-status.ts";
 import { join, type SystemPath } from "../system/root.ts";
@@ -65,6 +66,7 @@ export function createStatusReport(
   let converged = system.files.exists(markerFile);
   let summary: string | undefined;
   let kept: string | undefined;
+  let seen: string | undefined;
   let failingSince: number | undefined;
   let forcedAt: number | undefined;
 
@@ -135,18 +137,21 @@ export function createStatusReport(
       features: facts.features(),
     });
 
-  /** The same document at a fixed time: equal texts mean that only time went by, and then nothing is written. */
+  /** Nothing is written when only time went by: the document at a fixed time is the same as before. */
   const keepChanged = (
     document: string,
     handlers: readonly HandlerReport[],
-    { aggregate, busy }: Pick<ReportOptions, "aggregate" | "busy">,
+    { at, aggregate, busy }: Pick<ReportOptions, "aggregate" | "busy"> & { readonly at: number },
   ): void => {
-    const timeless = build(handlers, aggregate, 0);
+    // The rule while idle, for which nothing has to be built a second time.
+    const withoutTime = document.replaceAll(formatTimestamp0(at), "");
+    const timeless = withoutTime === seen ? kept : build(handlers, aggregate, 0);
     if (timeless !== kept) {
       options.keep(document);
       kept = timeless;
       summarize(handlers, busy);
     } else if (!converged) summarize(handlers, busy);
+    seen = withoutTime;
   };
 
   /** STAT-02: perhaps the goal state was read at an unlucky moment. Not at every report: it is a full fetch. */
@@ -170,7 +175,7 @@ export function createStatusReport(
         return { at, channel: "none", failure: unbuilt(error) };
       }
       try {
-        keepChanged(document, handlers, { aggregate, busy });
+        keepChanged(document, handlers, { at, aggregate, busy });
       } catch (error) {
         // A full disk must not keep the platform from hearing about the VM.
         system.log.periodically(
