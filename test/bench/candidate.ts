@@ -34,10 +34,7 @@ export async function start(
   options: StartOptions = {},
 ): Promise<Running> {
   const { period = 6, speed = 1 } = options;
-  const configuration = REFERENCE_CONF.replaceAll(
-    /^(Extensions\.(?:Initial)?GoalStatePeriod)=.*$/gm,
-    `$1=${period}`,
-  ).replace("Logs.Console=y", "Logs.Console=n");
+  const configuration = benchConfiguration(period);
   const executable = name === "ours" ? (speed === 1 ? await binary() : fastBinary()) : undefined;
   const sandbox = await createSandbox({
     network: "pair",
@@ -87,9 +84,18 @@ export async function start(
   }
 }
 
+/** What both agents run with; `period` in seconds. */
+export function benchConfiguration(period: number): string {
+  return REFERENCE_CONF.replaceAll(
+    /^(Extensions\.(?:Initial)?GoalStatePeriod)=.*$/gm,
+    `$1=${period}`,
+  ).replace("Logs.Console=y", "Logs.Console=n");
+}
+
 let fast: string | undefined;
 
-function fastBinary(): string {
+/** Our agent with quicker timers (`fast.ts`). */
+export function fastBinary(): string {
   fast ??= compile(nativeTarget(), {
     out: path.resolve(import.meta.dir, "../../dist/bench"),
     entry: path.join(import.meta.dir, "fast.ts"),

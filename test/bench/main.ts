@@ -10,11 +10,18 @@ import path from "node:path";
 import { project, withPart } from "../contract/load.ts";
 import { referenceMissing } from "../e2e/reference.ts";
 import { canSandbox } from "../e2e/sandbox.ts";
-import { PHASES, type Plan } from "./phases.ts";
+import { PHASES } from "./phases.ts";
+import type { Plan } from "./rows.ts";
 import { AGENTS, type AgentName, type Figure, ratioOf, renderTable, verdictOf } from "./table.ts";
 
-const FULL: Plan = { rounds: 3, idleSeconds: 120, traceSeconds: 60, polls: 5000, changes: 3 };
-const QUICK: Plan = { rounds: 1, idleSeconds: 40, traceSeconds: 20, polls: 300, changes: 1 };
+const FULL: Plan = {
+  ...{ rounds: 3, idleSeconds: 120, traceSeconds: 60 },
+  ...{ polls: 5000, changes: 3, soak: 20_000 },
+};
+const QUICK: Plan = {
+  ...{ rounds: 1, idleSeconds: 40, traceSeconds: 20 },
+  ...{ polls: 300, changes: 1, soak: 500 },
+};
 
 function parse(words: readonly string[]): {
   plan: Plan;

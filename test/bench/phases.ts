@@ -8,56 +8,23 @@ import { demoExtension, firstBoot } from "../fabric/scenarios.ts";
 import { binary } from "../support/binary.ts";
 import { type Running, start } from "./candidate.ts";
 import { agentProcesses, cpuSeconds, memoryOf, watchEffects } from "./process.ts";
-import { type AgentName, type Figure, type Limit, median } from "./table.ts";
-
-export interface Plan {
-  /** Boots per agent; their median counts. */
-  readonly rounds: number;
-  readonly idleSeconds: number;
-  readonly traceSeconds: number;
-  /** Polls before memory is read again. */
-  readonly polls: number;
-  /** Goal state changes timed. */
-  readonly changes: number;
-}
-
-type Phase = (agents: readonly AgentName[], plan: Plan) => Promise<Figure[]>;
-type Measured = Readonly<Record<string, number>>;
+import { measureHundred, measureLarge, measureNoop } from "./goals.ts";
+import { figures, type Measured, type Phase, type Plan, together } from "./rows.ts";
+import { measureSoak } from "./soak.ts";
+import { type AgentName, type Figure, median } from "./table.ts";
 
 /** In this order; each makes and removes its own machines. */
 export const PHASES: Readonly<Record<string, Phase>> = {
   version: measureVersion,
   boot: measureBoot,
+  noop: measureNoop,
   ten: measureTen,
+  hundred: measureHundred,
+  large: measureLarge,
   idle: measureIdle,
   polls: measurePolls,
+  soak: (_agents, plan) => measureSoak(plan.soak),
 };
-
-/** One figure per key, with the values of all agents. */
-function figures(
-  measured: ReadonlyMap<AgentName, Measured>,
-  rows: readonly (readonly [key: string, label: string, unit: string, limit?: Limit])[],
-): Figure[] {
-  return rows.map(([id, label, unit, limit]) => {
-    const values: Partial<Record<AgentName, number>> = {};
-    for (const [name, result] of measured) {
-      const value = result[id];
-      if (value !== undefined) values[name] = value;
-    }
-    return { id, label, unit, values, ...(limit === undefined ? {} : { limit }) };
-  });
-}
-
-/** Both at once, so that they share whatever else the machine does meanwhile. */
-async function together(
-  agents: readonly AgentName[],
-  measure: (name: AgentName) => Promise<Measured>,
-): Promise<Map<AgentName, Measured>> {
-  const results = await Promise.all(
-    agents.map(async (name) => [name, await measure(name)] as const),
-  );
-  return new Map(results);
-}
 
 async function measureVersion(agents: readonly AgentName[]): Promise<Figure[]> {
   const measured = new Map<AgentName, Measured>();
@@ -160,14 +127,14 @@ async function measureTen(agents: readonly AgentName[]): Promise<Figure[]> {
       "the success of ten extensions",
     );
     const enables = journal(running.sandbox).filter(({ command }) => command === "enable");
-    measured.set(name, {
-      tenEnable: (Math.max(...enables.map(({ time }) => time)) - startedAt - ready) / 1000,
-      tenStatus: (fabric.startedAt + all.at - startedAt - ready) / 1000,
-    });
+    const tenEnable = (Math.max(...enables.map(({ time }) => time)) - startedAt - ready) / 1000;
+    const tenStatus = (fabric.startedAt + all.at - startedAt - ready) / 1000;
+    measured.set(name, { tenEnable, tenStatus, tenReport: tenStatus - tenEnable });
   }
   return figures(measured, [
     ["tenEnable", "ten handlers: Ready → last enable", "s", { absolute: 1.5 }],
     ["tenStatus", "ten handlers: Ready → all reported", "s"],
+    ["tenReport", "ten handlers: last enable → all reported", "s", { absolute: 1 }],
   ]);
 }
 
@@ -215,6 +182,7 @@ async function measureIdle(agents: readonly AgentName[], plan: Plan): Promise<Fi
   return figures(measured, [
     ["changeEnable", "new settings → enabled (period 6 s)", "s"],
     ["changeStatus", "new settings → status uploaded", "s"],
+    ["changeReport", "enabled → status uploaded", "s", { absolute: 1 }],
     ["idleCpu", "idle: CPU per minute", "s", { ratio: 0.5 }],
     ["cpuPerPoll", "idle: CPU per unchanged poll", "ms"],
     ["idlePrograms", "idle: child processes per minute", "", { absolute: 0 }],
@@ -255,7 +223,8 @@ async function timeChanges(running: Running, changes: number): Promise<Measured>
   }
   const mean = (values: readonly number[]) =>
     values.reduce((sum, value) => sum + value, 0) / values.length / 1000;
-  return { changeEnable: mean(enables), changeStatus: mean(statuses) };
+  const [changeEnable, changeStatus] = [mean(enables), mean(statuses)];
+  return { changeEnable, changeStatus, changeReport: changeStatus - changeEnable };
 }
 
 async function measurePolls(agents: readonly AgentName[], plan: Plan): Promise<Figure[]> {

@@ -6,7 +6,7 @@ import {
   processTree,
   readEffects,
 } from "../../bench/process.ts";
-import { type Figure, median, ratioOf, renderTable, verdictOf } from "../../bench/table.ts";
+import { type Figure, median, ratioOf, renderTable, slope, verdictOf } from "../../bench/table.ts";
 
 const figure = (values: Figure["values"], limit?: Figure["limit"]): Figure => ({
   id: "x",
@@ -39,6 +39,18 @@ describe("the bench's table", () => {
     expect(median([3, 1, 2])).toBe(2);
     expect(median([4, 1, 2, 3])).toBe(2.5);
   });
+});
+
+test("the slope of a line with noise, and none without two places", () => {
+  const line = [
+    [0, 1],
+    [1, 3.5],
+    [2, 4.5],
+    [3, 7],
+  ] as const;
+  expect(slope(line)).toBeCloseTo(1.9, 10);
+  expect(slope([])).toBe(0);
+  expect(slope([[5, 2]])).toBe(0);
 });
 
 describe("reading what strace saw", () => {
