@@ -266,12 +266,12 @@ function touchSessions(system: Pick<System, "files">): void {
   }
 }
 
-/** Errors: AgentError "crypt" that names the user, never what was decrypted (JIT-08). */
-async function decryptPassword(
+/** Errors: AgentError "crypt", which never shows what was decrypted (JIT-08). */
+export async function decryptPassword(
   system: Pick<System, "exec" | "files">,
-  user: RemoteUser,
+  user: Pick<RemoteUser, "encryptedPassword">,
   { config, keyFile }: RemoteAccessUsersOptions,
-  signal: AbortSignal | undefined,
+  signal?: AbortSignal,
 ): Promise<Secret> {
   const key = keyFile();
   if (key === undefined)

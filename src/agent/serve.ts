@@ -89,10 +89,10 @@ export async function serve(
 }
 
 /** Blocks until the first goal state is there (`wire-protocol.md` GS-19). Errors: only AgentError "cancelled". */
-async function openPatiently(
-  system: System,
-  context: AgentContext,
-  connection: Connection,
+export async function openPatiently(
+  system: Pick<System, "clock" | "log">,
+  context: Pick<AgentContext, "config">,
+  connection: Pick<Connection, "open">,
   signal: AbortSignal,
 ): Promise<Session> {
   for (;;) {

@@ -74,10 +74,10 @@ export function maximum(left: ResourceUse, right: ResourceUse): ResourceUse {
 
 /**
  * Waits until systemd has put this process into the collector's slice. Errors: CollectorStop when it is not
- * there after three tries, or when cpu or memory cannot be counted.
+ * there after three tries, or when cpu or memory cannot be counted. Says where it is in the words of LOG-12.
  */
 export async function findOwnGroup(
-  system: Pick<System, "files" | "clock">,
+  system: Pick<System, "files" | "clock" | "log">,
   signal?: AbortSignal,
 ): Promise<OwnGroup> {
   for (let attempt = 1; ; attempt += 1) {
@@ -87,7 +87,15 @@ export async function findOwnGroup(
         COLLECT_EXIT.groupUnusable,
         "Control groups for cpu and memory are not available",
       );
-    if (found.paths.every((path) => path.split("/").includes(COLLECTOR_SLICE))) return found.group;
+    if (found.paths.every((path) => path.split("/").includes(COLLECTOR_SLICE))) {
+      const [cpu = "", memory = cpu] = found.paths;
+      system.log.info(
+        `Using cgroup v${found.group.version} for resource enforcement and monitoring`,
+      );
+      system.log.info(`cpu controller for cgroup: ${cpu}`);
+      system.log.info(`memory controller for cgroup: ${memory}`);
+      return found.group;
+    }
     if (attempt >= SLICE_TRIES) {
       throw new CollectorStop(
         COLLECT_EXIT.wrongSlice,

@@ -66,9 +66,12 @@ export async function collectLogsCommand(
   const { log } = system;
   let outcome: { code: number; message: string };
   try {
+    log.info(`Running log collector in ${options.full ? "full" : "normal"} mode`);
     const { archive, results, files, bytes, peak } = await guarded(system, options);
     const message = `Collected ${files} files, ${bytes} bytes uncompressed`;
-    log.info(`${message}. Archive: ${archive}, results: ${results}`);
+    log.info(
+      `Log collection successfully completed. ${message}. Archive: ${archive}, results: ${results}`,
+    );
     options.progress?.(`${message}\nArchive: ${archive}\nResults: ${results}`);
     if (peak !== undefined)
       log.info(

@@ -55,8 +55,15 @@ export interface FakeSystem extends System {
   [Symbol.dispose](): void;
 }
 
+/** Directories of fakes that nobody has disposed: a test that fails early must leave nothing behind. */
+const undisposed = new Set<string>();
+process.once("exit", () => {
+  for (const directory of undisposed) rmSync(directory, { recursive: true, force: true });
+});
+
 export function createFakeSystem(options: { now?: number; automatic?: boolean } = {}): FakeSystem {
   const directory = mkdtempSync(path.join(tmpdir(), "waagent-fake-"));
+  undisposed.add(directory);
   mkdirSync(path.join(directory, "tmp"));
   const root = new Root(directory);
   const clock = new FakeClock(options);
@@ -155,7 +162,10 @@ export function createFakeSystem(options: { now?: number; automatic?: boolean } 
         `${request.method} ${request.url.split("?")[0]} failed: connection refused`,
         { errno: "ECONNREFUSED" },
       ),
-    [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
+    [Symbol.dispose]: () => {
+      rmSync(directory, { recursive: true, force: true });
+      undisposed.delete(directory);
+    },
   };
   return system;
 }

@@ -312,7 +312,7 @@ test("without a transport certificate the list of users is unknown, which is not
   expect(takeUrls(w.system)).not.toContain(`GET ${URLS.remoteAccess}`);
 });
 
-test("wire-protocol.md GS-40 GS-41: settings for a certificate that is not there yet cause two more full fetches, a period apart, then a warning", async () => {
+test("wire-protocol.md GS-40 GS-41; system.md HIB-02: settings for a certificate that is not there yet cause two more full fetches, a period apart, then a warning", async () => {
   using w = world();
   w.fastTrack({ etag: "1" });
   const { goals } = await w.open();
@@ -338,11 +338,12 @@ test("wire-protocol.md GS-40 GS-41: settings for a certificate that is not there
   expect(w.system.events).toContainEqual(
     expect.objectContaining({ operation: "FetchGoalState", success: false }),
   );
+  expect(w.system.lines.filter((line) => line.startsWith("WARNING")).join()).toContain("ABCD");
   await goals.update();
   expect(takeUrls(w.system)).toEqual(GET(URLS.goalState, URLS.vmSettings));
 });
 
-test("wire-protocol.md GS-42 FIX-05: a rotated certificate comes with a new incarnation while Fast Track stays, and after a resume without one", async () => {
+test("wire-protocol.md GS-42 FIX-05; system.md HIB-01: a rotated certificate comes with a new incarnation while Fast Track stays, and after a resume without one", async () => {
   using w = world({ openssl: true });
   const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
   const [old, rotated, resumed] = ["old", "rotated", "resumed"].map((name) =>

@@ -74,7 +74,7 @@ describe("install and enable", () => {
     expect(world.system.files.exists(`${LIB}/${NAME}__1.0.0.zip`)).toBe(false);
   });
 
-  test("extensions.md EXT-23: a handler without settings gets an empty 0.settings and is enabled once", async () => {
+  test("extensions.md EXT-23 wire-protocol.md STAT-36: a handler without settings gets an empty 0.settings and is enabled once", async () => {
     world.offer(demo("1.0.0"));
     const wanted = goal([handler(NAME, "1.0.0", { settings: [] })]);
     await world.runner.process(wanted);

@@ -33,7 +33,7 @@ const run = async () => {
 const offerBytes = (bytes: Uint8Array): void => void world.packages.set(`${NAME} 1.0`, bytes);
 
 describe("download", () => {
-  test("extensions.md EXT-34 EXT-46 EXT-48 EXT-52: a package becomes the handler's directory with its folders, rights and environment", async () => {
+  test("extensions.md EXT-34 EXT-46 EXT-48 EXT-52 wire-protocol.md FILE-19: a package becomes the handler's directory with its folders, rights and environment", async () => {
     world.offer({ ...demo, files: [{ name: "lib/data.txt", data: "x", mode: 0o100400 }] });
     await run();
     const { files } = world.system;

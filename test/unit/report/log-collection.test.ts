@@ -132,7 +132,7 @@ describe("decision", () => {
 });
 
 describe("a run", () => {
-  test("system.md LOGC-07 extensions.md LC-04: collected, then uploaded, both told, in the words that tools look for", async () => {
+  test("system.md LOGC-07 extensions.md LC-04 provisioning.md LOG-12: collected, then uploaded, both told, in the words that tools look for", async () => {
     using w = world();
     await w.run();
     expect(w.uploads).toEqual([ARCHIVE]);

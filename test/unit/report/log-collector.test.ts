@@ -7,10 +7,12 @@ import {
   type CollectOptions,
 } from "../../../src/report/log-collector.ts";
 import {
+  COLLECT_EXIT,
   COLLECTOR_SLICE,
   exceededLimit,
   findOwnGroup,
   maximum,
+  MONITOR_VARIABLE,
   parseOwnGroups,
 } from "../../../src/report/log-collector-limits.ts";
 import type { SystemPath } from "../../../src/system/root.ts";
@@ -75,6 +77,25 @@ describe("a run", () => {
     expect(system.lines.join("\n")).toContain(`Archive: ${ARCHIVE}, results: ${RESULTS}`);
     expect(system.events).toMatchObject([{ operation: "LogCollection", success: true }]);
     expect(system.files.stat(ARCHIVE)?.mode).toBe(0o600);
+  });
+
+  test("provisioning.md CLI-30: the mode and both paths are told, and the exit code is the outcome", async () => {
+    using system = machine();
+    const said = (): string[] =>
+      system.lines.splice(0).map((line) => line.replace(/^(\S+) \S+ \S+ /, "$1 "));
+    expect(await collectLogsCommand(system, options())).toBe(0);
+    expect(said()).toEqual([
+      "INFO Running log collector in normal mode",
+      `INFO Log collection successfully completed. Collected 2 files, 9 bytes uncompressed. Archive: ${ARCHIVE}, results: ${RESULTS}`,
+    ]);
+    expect(system.files.exists(ARCHIVE) && system.files.exists(RESULTS)).toBe(true);
+    expect(await collectLogsCommand(system, options({ full: true }))).toBe(0);
+    expect(said()[0]).toBe("INFO Running log collector in full mode");
+    expect(Object.values(COLLECT_EXIT)).toEqual([0, 1, 2, 3, 4]);
+    system.files.remove("/var/lib/waagent/logcollector");
+    system.files.write("/var/lib/waagent/logcollector", "a file");
+    expect(await collectLogsCommand(system, options())).toBe(COLLECT_EXIT.failed);
+    expect(said().at(-1)).toStartWith("ERROR Log collection failed: ");
   });
 
   test("system.md LOGC-12 LOGC-19: -full takes the full manifest", async () => {
@@ -228,6 +249,32 @@ describe("self-checks", () => {
       '{"files": 2, "totalUncompressedBytes": 9, "anonymousAndSwapBytes": 1005000, "cacheBytes": 2000000, "throttledEvents": 0}',
     );
     expect(system.lines.join()).toContain('"totalUncompressedBytes": 9');
+  });
+
+  test("provisioning.md LOG-12: where it runs and that it succeeded, in the order and words that tools look for", async () => {
+    using system = grouped(inside);
+    expect(await collectLogsCommand(system, options({ monitored: true }))).toBe(0);
+    const scope = inside.slice("0::".length);
+    const said = system.lines.map((line) => line.replace(/^INFO \S+ \S+ /, ""));
+    const expected = [
+      "Using cgroup v2 for resource enforcement and monitoring",
+      `cpu controller for cgroup: ${scope}`,
+      `memory controller for cgroup: ${scope}`,
+      "Log collection successfully completed",
+    ];
+    const places = expected.map((text) => said.findIndex((line) => line.startsWith(text)));
+    expect(places).not.toContain(-1);
+    expect(places).toEqual(places.toSorted((a, b) => a - b));
+  });
+
+  test("provisioning.md CLI-31: the agent's own run looks three times, 5 s apart, and ends with 4; a person's run checks and watches nothing", async () => {
+    expect(MONITOR_VARIABLE).toBe("_AZURE_GUEST_AGENT_LOG_COLLECTOR_MONITOR_CGROUPS_");
+    using system = grouped("0::/user.slice/session-1.scope", "anon 999999999\nfile 0\n");
+    put(system, "/sys/fs/cgroup/user.slice/session-1.scope/cgroup.controllers", "cpu memory\n");
+    expect(await collectLogsCommand(system, options({ monitored: true }))).toBe(4);
+    expect(system.clock.monotonic()).toBe(10_000);
+    expect(await collectLogsCommand(system, options({ monitored: false }))).toBe(0);
+    expect(system.clock.monotonic()).toBe(10_000);
   });
 
   test("system.md LOGC-05 LOGC-10 extensions.md LC-03: elsewhere it ends with 4 after three looks, 5 s apart", async () => {

@@ -243,7 +243,7 @@ describe("the agent's heartbeat", () => {
     );
   });
 
-  test("system.md DAEMON-18: the line that support tools look for", () => {
+  test("system.md DAEMON-18 provisioning.md LOG-13: the line that support tools look for", () => {
     using system = createFakeSystem();
     sendHeartbeat(system, "WALinuxAgent-2.15.0.1", {
       ...heartbeat,
