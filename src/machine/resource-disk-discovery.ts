@@ -54,24 +54,20 @@ export function discoverResourceDisk(system: Pick<System, "files" | "log">): Dis
       state: "contradiction",
       reason: `${name} is said to be the temporary disk, but ${LINKS} says that it is the OS disk`,
     };
-  if (vmbus !== undefined) return { state: "found", disk: vmbus };
-  if (linked !== undefined && system.files.exists(`/sys/block/${linked}`))
-    return {
-      state: "found",
-      disk: { name: linked, kind: "scsi", evidence: `${LINKS}/resource` },
-    };
-  const [first, ...others] = localNvmeDisks(system);
-  if (first === undefined)
+  const scsi: ResourceDiskCandidate | undefined =
+    vmbus ??
+    (linked !== undefined && system.files.exists(`/sys/block/${linked}`)
+      ? { name: linked, kind: "scsi", evidence: `${LINKS}/resource` }
+      : undefined);
+  const local = localNvmeDisks(system);
+  const disk = scsi ?? local[0];
+  if (disk === undefined)
     return { state: "absent", reason: "this VM has no temporary disk (resource disk)" };
-  return {
-    state: "found",
-    disk: first,
-    ...(others.length === 0
-      ? {}
-      : {
-          note: `Using ${first.name} only; the other local disks are left alone: ${others.map((disk) => disk.name).join(", ")}`,
-        }),
-  };
+  const others = local.filter(({ name: other }) => other !== disk.name);
+  if (others.length === 0) return { state: "found", disk };
+  const why = scsi === undefined ? "the first local NVMe disk" : "named by the platform";
+  const note = `The resource disk is ${disk.name}, ${why}; left alone: ${others.map(({ name: other }) => other).join(", ")}`;
+  return { state: "found", disk, note };
 }
 
 function vmbusDisk(system: Pick<System, "files" | "log">): ResourceDiskCandidate | undefined {
