@@ -50,8 +50,15 @@ export function selectRow(release: Release): DistroRow & { readonly known: boole
     ...(release.name === "ubuntu" && older(release, "18.04")
       ? { resolver: "remove-resolvconf" }
       : {}),
+    ...(release.name === "flatcar" && !older(release, "3550") ? FLATCAR : {}),
   };
 }
+
+/** `system.md` PKG-10: /usr cannot be written, and its sshd takes drop-ins, so that the file is ours to add to. */
+const FLATCAR = {
+  unitDirectory: "/etc/systemd/system",
+  editSshdConfig: true,
+} as const satisfies Partial<DistroRow>;
 
 function namedAdapter(release: Release): string | undefined {
   const { name, version, fullName, codeName } = release;

@@ -114,6 +114,42 @@ test.each([
   expect(await detectRelease(system)).toMatchObject(expected);
 });
 
+test("system.md PKG-02: each of these files forces its name over os-release; an unknown name is warned about and works", async () => {
+  const forced: readonly (readonly [file: `/${string}`, text: string, name: string])[] = [
+    ["/etc/euleros-release", "EulerOS V2.0\n", "euleros"],
+    ["/etc/UnionTech-release", "UOS 20\n", "uos"],
+    ["/etc/mariner-release", "CBL-Mariner 2.0.20240301\n", "mariner"],
+    ["/shared/vadc/x", "", "bigip"],
+    ["/etc/cp-release", "Check Point Gaia R81\n", "gaia"],
+    ["/home/guestshell/azure", "", "iosxe"],
+    ["/etc/photon-release", "VMware Photon OS 5.0\n", "photonos"],
+    ["/etc/alpaquita-release", "23\n", "alpaquita"],
+  ];
+  for (const [file, text, name] of forced) {
+    using system = machine({
+      "/etc/os-release": `ID=${name === "mariner" ? "mariner" : "base"}\nNAME=Base\nVERSION_ID=1\n`,
+      "/VERSION": "Product: BIG-IP\nVersion: 16.1.2\n",
+      [file]: text,
+    });
+    expect([file, (await detectRelease(system)).name]).toEqual([file, name]);
+  }
+  using oracle = machine({
+    "/etc/os-release": "ID=ol\nVERSION_ID=9.4\n",
+    "/etc/oracle-release": "Oracle Linux Server release 9.4\n",
+  });
+  expect(await detectRelease(oracle)).toMatchObject({ name: "oracle", fullName: "Oracle Linux" });
+  using router = machine({
+    "/etc/openwrt_release": "DISTRIB_ID='OpenWrt'\nDISTRIB_RELEASE='23.05.3'\n",
+  });
+  expect((await detectDistro(router)).adapter).toBe("OpenWRT");
+  using other = machine({ "/etc/os-release": "ID=other\nVERSION_ID=1\n" });
+  const distro = await detectDistro(other);
+  expect(distro.adapter).toBe("Default");
+  expect(unknownDistroWarning(distro)).toStartWith(
+    "Unable to load distro implementation for other",
+  );
+});
+
 test("provisioning.md DIST-03: F5 products and Check Point read their own version files", async () => {
   using system = machine({
     "/etc/os-release": "ID=centos\nVERSION_ID=7\n",

@@ -75,6 +75,28 @@ test("provisioning.md DIST-17: Flatcar and CoreOS", () => {
   ]);
 });
 
+test("system.md PKG-10: Flatcar from 3550 keeps generated units in /etc, has its sshd edited and never restarted, and core for everybody", () => {
+  const flatcar = distroNamed("flatcar", "3975.2.1", {
+    capabilities: { systemd: true, sshUnit: "sshd.socket", networkManagers: ["networkd"] },
+  });
+  expect(flatcar).toMatchObject({
+    adapter: "CoreOS",
+    unitDirectory: "/etc/systemd/system",
+    editSshdConfig: true,
+    restartSsh: undefined,
+    renewLease: "networkd",
+    ordinaryUsers: ["core"],
+  });
+  for (const [name, version] of [
+    ["flatcar", "3510.3.7"],
+    ["coreos", "3975.2.1"],
+  ] as const)
+    expect(distroNamed(name, version)).toMatchObject({
+      unitDirectory: "/lib/systemd/system",
+      editSshdConfig: false,
+    });
+});
+
 test("provisioning.md DIST-18: the SUSE family", () => {
   expectAdapters([
     ["suse", "15.5", "SUSE"],

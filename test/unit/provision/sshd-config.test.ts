@@ -7,6 +7,7 @@ import {
   opensshVersion,
   sshdSettings,
 } from "../../../src/provision/sshd-settings.ts";
+import { distroNamed } from "../../fakes/distro.ts";
 import type { FakeSystem } from "../../fakes/system.ts";
 import { configOf, createMachine, distroOf } from "./machine.ts";
 
@@ -205,6 +206,25 @@ describe("configuring sshd", () => {
     system.files.remove(DROP_IN);
     await expect(configureSshd(system, distroOf("Default"), config, on)).rejects.toThrow("refuses");
     expect(system.files.exists(DROP_IN)).toBe(false);
+  });
+
+  test("system.md PKG-10: on Flatcar the settings go to a drop-in, or to a copy in the place of the link into /usr", async () => {
+    using system = machine("Include /etc/ssh/sshd_config.d/*.conf\n");
+    const flatcar = distroNamed("flatcar", "3975.2.1");
+    await configureSshd(system, flatcar, config, off);
+    expect(system.files.readText(MAIN)).toBe("Include /etc/ssh/sshd_config.d/*.conf\n");
+    expect(system.files.readText(DROP_IN)).toContain("PasswordAuthentication no\n");
+
+    const shipped = "/usr/share/ssh/sshd_config";
+    system.files.makeDirectory("/usr/share/ssh");
+    system.files.write(shipped, "Port 22\n", { mode: 0o644 });
+    system.files.remove(MAIN);
+    system.files.link("../../usr/share/ssh/sshd_config", MAIN);
+    await configureSshd(system, flatcar, config, off);
+    expect(system.files.readText(shipped)).toBe("Port 22\n");
+    expect(system.files.lstat(MAIN)?.kind).toBe("file");
+    expect(system.files.readText(MAIN)).toContain("PasswordAuthentication no\n");
+    expect(system.files.readText(MAIN)).toContain("Port 22\n");
   });
 
   test.each(["Alpine", "Arch", "Clear", "CoreOS", "Fedora", "Mariner", "Photon"])(
