@@ -127,5 +127,7 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
     "UTIL-01": "The reference's helper functions; not seen from outside.",
     "UTIL-03": WEAKNESS,
     "UTIL-04": WEAKNESS,
+    "UTIL-05":
+      "How the reference clears up after a download or unpacking that failed by some errors and not by others. Ours never leaves a part behind, whatever the error (a full disk in each step is tested).",
   },
 };

@@ -90,7 +90,12 @@ describe("service units", () => {
     });
   });
 
-  test("a read-only system seeds its configuration and starts after the merge", () => {
+  test("system.md PKG-11: the unit starts under Microsoft's hypervisor only", () => {
+    for (const name of Object.keys(FAMILIES) as FamilyName[])
+      expect(parse(serviceUnit(name))["Unit"]?.["ConditionVirtualization"]).toEqual(["|microsoft"]);
+  });
+
+  test("system.md PKG-10: a read-only system seeds its configuration and starts after the merge", () => {
     const unit = parse(serviceUnit("sysext"));
     expect(unit["Unit"]?.["After"]?.[0]).toContain("systemd-sysext.service");
     expect(unit["Unit"]?.["ConditionPathExists"]).toBeUndefined();

@@ -6,6 +6,7 @@ import {
   defaultFileNames,
 } from "../../../src/config/default-file.ts";
 import { parseConfig, readAssignments } from "../../../src/config/parse.ts";
+import { distroNamed } from "../../fakes/distro.ts";
 
 const config = (name: DefaultFileName) =>
   parseConfig(defaultFile(name), "/etc/waagent.conf").config;
@@ -45,6 +46,30 @@ test("the generic file has the values of the reference's", () => {
     "OS.CheckRdmaDriver": false,
   });
   expect(defaultFile("generic")).toContain("\n# OS.HomeDir=/home\n");
+});
+
+test("system.md PKG-13 PKG-14: Ubuntu leaves the disk to cloud-init at /mnt, SUSE's is a compressed btrfs", () => {
+  const release = { codeName: "", fullName: "" };
+  expect(defaultFileFor({ ...release, name: "ubuntu" })).toBe("ubuntu");
+  expect(config("ubuntu")).toMatchObject({
+    "ResourceDisk.Format": false,
+    "ResourceDisk.MountPoint": "/mnt",
+  });
+  for (const name of ["suse", "sles", "sle-micro", "opensuse"]) {
+    const file = defaultFileFor({ ...release, name });
+    expect(config(file)).toMatchObject({
+      "ResourceDisk.Format": true,
+      "ResourceDisk.Filesystem": "btrfs",
+      "ResourceDisk.MountOptions": "compress=lzo",
+    });
+    // Where its interfaces belong to wicked, that is who is asked for a new lease.
+    const capabilities = { systemd: true, networkManagers: ["wicked"] } as const;
+    expect(distroNamed(name, "15.6", { capabilities })).toMatchObject({
+      adapter: "SUSE",
+      renewLease: "wicked",
+      dhcpClientPids: ["pidof", "wickedd-dhcp4"],
+    });
+  }
 });
 
 test("provisioning.md CONF-100 CONF-101 CONF-102 CONF-103 CONF-104 CONF-105 CONF-106 CONF-107 CONF-108 CONF-109: deviations of the Linux files", () => {

@@ -37,7 +37,7 @@ const changes = (system: FakeSystem): string[] =>
     .filter((argv) => argv[0] !== "ip" && !argv.includes("GENERAL.STATE"))
     .map((argv) => argv.join(" "));
 
-test("system.md BET-10: NetworkManager is asked through its applied configuration, only for a device that it has connected", async () => {
+test("system.md BET-10 PKG-11: NetworkManager is asked through its applied configuration, only for a device that it has connected", async () => {
   using system = createFakeSystem();
   prepare(system, { pid: 5, name: "NetworkManager" }, { pid: 6, name: "systemd-network" });
   system.programs.set("nmcli", () => ({ stdout: "100 (connected)\n" }));

@@ -58,6 +58,27 @@ describe("the provisioning DVD", () => {
     ]);
   });
 
+  test("system.md UTIL-07: every name of the pattern is found, mounted read-only by its three types, and ejected unless it is virtio", async () => {
+    using system = createMachine();
+    const names = ["sr0", "sr9", "hdc", "hdz", "cdrom0", "cd0", "vdb", "vdz"];
+    for (const name of [...names, "hda", "hdb", "vda", "sda", "nvme0n1"])
+      system.files.write(`/dev/${name}`, "");
+    expect(findDevices(system).toSorted()).toEqual(
+      names.map((name) => `/dev/${name}` as const).toSorted(),
+    );
+    for (const name of names.filter((other) => other !== "sr9"))
+      system.files.remove(`/dev/${name}`);
+    insertDvd(system, ovf(), "sr9");
+    await readMedium(system, config);
+    expect(system.commands[0]?.slice(0, 6)).toEqual([
+      ...["mount", "-o", "ro", "-t", "udf,iso9660,vfat", "/dev/sr9"],
+    ]);
+    system.commands.length = 0;
+    await ejectMedium(system, "/dev/sr9");
+    await ejectMedium(system, "/dev/vdb");
+    expect(system.commands).toEqual([["eject", "/dev/sr9"]]);
+  });
+
   test("provisioning.md DB-04: a disk without a document is passed over and not ejected", async () => {
     using system = createMachine();
     system.files.write("/dev/sr0", "");

@@ -38,6 +38,19 @@ describe("the id of the VM", () => {
     expect(readReportedVmId(system)).toBe("");
   });
 
+  test("system.md UTIL-06: product_uuid before dmidecode, always swapped, and equal to the id in either form", async () => {
+    using system = createMachine();
+    system.programs.set("dmidecode", () => ({ stdout: "00000000-0000-0000-0000-000000000001\n" }));
+    system.files.makeDirectory("/sys/firmware/efi");
+    expect(await readVmId(system)).toBe(VM_ID);
+    expect(system.commands).toEqual([]);
+    system.files.remove(FILE);
+    expect(await readVmId(system)).toBe("00000000-0000-0000-0000-000000000001");
+    expect(system.commands).toEqual([["dmidecode", "--string", "system-uuid"]]);
+    expect(isSameVm(VM_ID, FIRMWARE_UUID)).toBe(true);
+    expect(isSameVm(VM_ID, VM_ID)).toBe(true);
+  });
+
   test("provisioning.md ID-04: the same in any case and either byte order", () => {
     expect(isSameVm(VM_ID, VM_ID)).toBe(true);
     expect(isSameVm(`${VM_ID.toLowerCase()}\n`, VM_ID)).toBe(true);

@@ -102,7 +102,7 @@ describe("files", () => {
     expect(() => files().remove("/")).toThrow("Refusing to remove the root directory");
   });
 
-  test("a directory gets its mode also when it existed, unless told to keep it", () => {
+  test("system.md UTIL-02: a directory gets its mode also when it existed, unless told to keep it", () => {
     mkdirp("private");
     chmodSync(path.join(directory, "private"), 0o755);
     files().makeDirectory("/private", { mode: 0o700, keepMode: true });
@@ -113,6 +113,12 @@ describe("files", () => {
     expect([files().stat("/new/parents")?.mode, files().stat("/new/parents/leaf")?.mode]).toEqual([
       0o755, 0o700,
     ]);
+    const leaf = files().stat("/new/parents/leaf");
+    const owner = { uid: leaf?.uid ?? 0, gid: leaf?.gid ?? 0 };
+    if (owner.uid !== 0) return;
+    files().makeDirectory("/new/parents/leaf", { mode: 0o750, owner: { uid: 4321, gid: 4322 } });
+    expect(files().stat("/new/parents/leaf")).toMatchObject({ uid: 4321, gid: 4322, mode: 0o750 });
+    expect(files().stat("/new/parents")).toMatchObject(owner);
   });
 
   function mkdirp(name: string): void {
