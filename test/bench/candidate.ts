@@ -25,6 +25,8 @@ export interface StartOptions {
   readonly period?: number;
   /** Waits are that many times shorter, in both agents. */
   readonly speed?: number;
+  /** Lines added to the end of waagent.conf. */
+  readonly lines?: readonly string[];
 }
 
 /** Starts an agent on the scenario's first boot. */
@@ -33,8 +35,8 @@ export async function start(
   scenario: Scenario,
   options: StartOptions = {},
 ): Promise<Running> {
-  const { period = 6, speed = 1 } = options;
-  const configuration = benchConfiguration(period);
+  const { period = 6, speed = 1, lines = [] } = options;
+  const configuration = [benchConfiguration(period), ...lines.map((line) => `${line}\n`)].join("");
   const executable = name === "ours" ? (speed === 1 ? await binary() : fastBinary()) : undefined;
   const sandbox = await createSandbox({
     network: "pair",

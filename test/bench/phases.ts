@@ -9,6 +9,7 @@ import { binary } from "../support/binary.ts";
 import { type Running, start } from "./candidate.ts";
 import { agentProcesses, cpuSeconds, memoryOf, watchEffects } from "./process.ts";
 import { measureHundred, measureLarge, measureNoop } from "./goals.ts";
+import { measureMonitors } from "./monitors.ts";
 import { figures, type Measured, type Phase, type Plan, together } from "./rows.ts";
 import { measureSoak } from "./soak.ts";
 import { type AgentName, type Figure, median } from "./table.ts";
@@ -22,6 +23,7 @@ export const PHASES: Readonly<Record<string, Phase>> = {
   hundred: measureHundred,
   large: measureLarge,
   idle: measureIdle,
+  monitors: measureMonitors,
   polls: measurePolls,
   soak: (_agents, plan) => measureSoak(plan.soak),
 };
