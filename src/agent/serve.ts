@@ -49,6 +49,8 @@ export async function serve(
   const resources = createResources(system, {
     systemd: context.distro.capabilities.systemd,
     unitDirectory: context.distro.unitDirectory,
+    enforceMemory: config["Extensions.EnforceMemoryQuota"],
+    tasksMax: config["Extensions.TasksMax"],
   });
   const goal = goalTasks(system, context, session, { ...options, resources });
   const tasks: Task[] = [

@@ -271,6 +271,16 @@ export const KEYS = {
     kind: "own",
     shown: false,
   }),
+  "Extensions.EnforceMemoryQuota": boolean(
+    false,
+    "Hold extensions to the memory that their packages ask for (systemd, control group v2).",
+    { kind: "own", shown: false },
+  ),
+  "Extensions.TasksMax": integer(
+    0,
+    "Processes and threads that one extension may have at once, under systemd; 0: only systemd's own limit of each command.",
+    { minimum: 0, kind: "own", shown: false },
+  ),
   "Firewall.CoverForwarded": boolean(
     false,
     "Apply the firewall to forwarded traffic (containers) too.",

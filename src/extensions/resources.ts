@@ -39,11 +39,20 @@ export interface Resources {
 export interface ResourcesOptions {
   readonly systemd: boolean;
   readonly unitDirectory: SystemPath;
+  /** Hold packages to the memory they ask for; version 2 only (DB-18). Default false. */
+  readonly enforceMemory?: boolean;
+  /** Processes and threads of one extension at a time; 0 leaves it to systemd, whose scopes have a limit. */
+  readonly tasksMax?: number;
 }
 
 const PAUSE_MS = 10 * 60_000;
 const HOUR_MS = 3600_000;
 const TIMEOUT_MS = 30_000;
+const MIB = 1024 * 1024;
+/** Reclaim begins before the limit at which the kernel kills. */
+const MEMORY_HIGH_SHARE = 0.9;
+/** Where `set-property --runtime` leaves what was set, until the next boot. */
+const RUNTIME_DROP_INS = "/run/systemd/system.control";
 /** Of older agents, for the agent's service and for services of extensions (CG-11, CG-21). */
 const LEGACY_DROP_INS = ["11-CPUAccounting.conf", "12-CPUQuota.conf", "13-MemoryAccounting.conf"];
 
@@ -139,18 +148,41 @@ export function createResources(system: System, options: ResourcesOptions): Reso
     },
   };
 
+  const enforcesMemory = options.enforceMemory === true && tree?.version === 2;
+  const tasksMax = options.tasksMax ?? 0;
+
+  /** Memory limits as wanted now; also lifts those of an earlier run that enforced them. */
+  const memoryOf = (unit: string, limit: Limits): readonly string[] => {
+    if (limit.memoryQuotaInMB === undefined) return [];
+    const { high, max } = memoryLimits(limit.memoryQuotaInMB);
+    if (enforcesMemory) return [`MemoryHigh=${high}`, `MemoryMax=${max}`];
+    const set = system.files.readTextIfExists(
+      join(RUNTIME_DROP_INS, `${unit}.d`, "50-MemoryMax.conf"),
+    );
+    return set?.includes(`MemoryMax=${max}\n`) === true
+      ? ["MemoryHigh=infinity", "MemoryMax=infinity"]
+      : [];
+  };
+
   const limits: ResourceControl = {
     apply: async (handler, extension, manifest) => {
       if (tree?.systemdRun === undefined) return;
       const { resourceLimits } = manifest;
+      const slice = sliceOf(handler, extension);
       await quietly(`set the limits of ${handler.name}`, () =>
-        setProperties(sliceOf(handler, extension), propertiesOf(resourceLimits)),
+        setProperties(slice, [
+          ...propertiesOf(resourceLimits),
+          ...memoryOf(slice, resourceLimits),
+          ...(tasksMax > 0 ? [`TasksMax=${tasksMax}`] : []),
+        ]),
       );
       if (resourceLimits.memoryQuotaInMB !== undefined)
         system.emit({
           operation: "ExtensionResourceGovernance",
           success: true,
-          message: `${handler.name} asks for ${resourceLimits.memoryQuotaInMB} MiB of memory, which is not enforced`,
+          message: `${handler.name} asks for ${resourceLimits.memoryQuotaInMB} MiB of memory, ${
+            enforcesMemory ? "which is enforced on its slice" : "which is not enforced"
+          }`,
           name: handler.name,
           version: handler.version,
           periodMs: HOUR_MS,
@@ -160,7 +192,10 @@ export function createResources(system: System, options: ResourcesOptions): Reso
         await quietly(`set the limits of ${service.name}`, async () => {
           await removeDropIns(system, options.unitDirectory, service.name);
           if ((await show(system, service.name, "LoadState")) === "loaded")
-            await setProperties(service.name, propertiesOf(service));
+            await setProperties(service.name, [
+              ...propertiesOf(service),
+              ...memoryOf(service.name, service),
+            ]);
         });
       }
     },
@@ -187,7 +222,7 @@ export function createResources(system: System, options: ResourcesOptions): Reso
         untrack(name);
         await quietly(`reset the limits of ${name}`, async () => {
           if ((await show(system, name, "LoadState")) === "loaded")
-            await setProperties(name, ["CPUQuota="]);
+            await setProperties(name, ["CPUQuota=", ...resetOf(applied.get(name))]);
         });
         applied.delete(name);
       }
@@ -201,8 +236,12 @@ export function createResources(system: System, options: ResourcesOptions): Reso
         if (tree.systemdRun === undefined) removePlainly(system, tree, slice);
         const known = applied.get(slice);
         // A slice that never had a quota needs no reset.
-        if (known !== undefined && /CPUQuota=\d/.test(known) && tree.systemdRun !== undefined)
-          await quietly(`reset the limits of ${slice}`, () => setProperties(slice, ["CPUQuota="]));
+        const reset = [
+          ...(/CPUQuota=\d/.test(known ?? "") ? ["CPUQuota="] : []),
+          ...resetOf(known),
+        ];
+        if (reset.length > 0 && tree.systemdRun !== undefined)
+          await quietly(`reset the limits of ${slice}`, () => setProperties(slice, reset));
         applied.delete(slice);
       }
     },
@@ -278,6 +317,19 @@ function propertiesOf(limits: Limits): readonly string[] {
     "MemoryAccounting=yes",
     ...(quota === undefined ? [] : [`CPUQuota=${quota}%`]),
   ];
+}
+
+/** Bytes from which memory is reclaimed, and above which the kernel kills. */
+function memoryLimits(quotaInMiB: number): { readonly high: number; readonly max: number } {
+  const max = Math.floor(quotaInMiB * MIB);
+  return { high: Math.floor(max * MEMORY_HIGH_SHARE), max };
+}
+
+/** What ends the memory and process limits among properties that were set. */
+function resetOf(properties: string | undefined): readonly string[] {
+  return ["MemoryHigh", "MemoryMax", "TasksMax"]
+    .filter((name) => new RegExp(`\\b${name}=\\d`).test(properties ?? ""))
+    .map((name) => `${name}=infinity`);
 }
 
 /** Without systemd a group is a directory; what is empty of earlier runs goes at the same time. */

@@ -52,8 +52,8 @@ function runnerWith(resources: ReturnType<typeof createResources>) {
     limits: resources.limits,
   });
 }
-const create = (systemd = true) =>
-  createResources(world.system, { systemd, unitDirectory: "/unit" });
+const create = (systemd = true, more: { enforceMemory?: boolean; tasksMax?: number } = {}) =>
+  createResources(world.system, { systemd, unitDirectory: "/unit", ...more });
 const wanted = (more: Parameters<typeof handler>[2] = {}) =>
   goal([handler(NAME, "1.0", { settings: [settings(0)], ...more })]);
 const properties = (): string[] =>
@@ -173,6 +173,70 @@ describe("limits", () => {
     expect(lines).toContain(
       `Started tracking memory cgroup ${NAME} [${GROUP}/azure.slice/azure-vmextensions.slice/${SLICE}]`,
     );
+  });
+
+  test("extensions.md DB-18: with enforcement a package is held to the memory that it asks for, and an uninstall lifts it", async () => {
+    installSystemdRun(PLACING);
+    const top = { resourceLimits: { memoryQuotaInMB: 100, services: [{ name: "plain.service" }] } };
+    world.offer({ name: NAME, version: "1.0", script: RECORDING_SCRIPT, top });
+    const runner = runnerWith(create(true, { enforceMemory: true }));
+    await runner.process(wanted());
+    expect(properties()).toEqual([
+      `${SLICE} CPUAccounting=yes MemoryAccounting=yes MemoryHigh=94371840 MemoryMax=104857600 --runtime`,
+      "plain.service CPUAccounting=yes MemoryAccounting=yes --runtime",
+    ]);
+    expect(world.system.events).toContainEqual(
+      expect.objectContaining({
+        operation: "ExtensionResourceGovernance",
+        message: `${NAME} asks for 100 MiB of memory, which is enforced on its slice`,
+      }),
+    );
+    world.system.commands.length = 0;
+    await runner.process(wanted({ state: "uninstall" }));
+    expect(properties()).toContain(`${SLICE} MemoryHigh=infinity MemoryMax=infinity --runtime`);
+  });
+
+  test("extensions.md DB-18: switched off again, only a limit of ours is lifted; version 1 enforces nothing and says so", async () => {
+    installSystemdRun(PLACING);
+    const top = { resourceLimits: { memoryQuotaInMB: 100 } };
+    world.offer({ name: NAME, version: "1.0", script: RECORDING_SCRIPT, top });
+    const { files } = world.system;
+    const dropIn = `/run/systemd/system.control/${SLICE}.d` as const;
+    files.makeDirectory(dropIn);
+    files.write(`${dropIn}/50-MemoryMax.conf`, "[Slice]\nMemoryMax=104857600\n");
+    await runnerWith(create()).process(wanted());
+    const accounting = `${SLICE} CPUAccounting=yes MemoryAccounting=yes`;
+    expect(properties()).toEqual([
+      `${accounting} MemoryHigh=infinity MemoryMax=infinity --runtime`,
+    ]);
+
+    world.system.commands.length = 0;
+    files.write(`${dropIn}/50-MemoryMax.conf`, "[Slice]\nMemoryMax=5000000000\n");
+    await runnerWith(create()).process(wanted());
+    expect(properties()).toEqual([`${accounting} --runtime`]);
+
+    world.system.commands.length = 0;
+    files.remove(`${GROUP}/cgroup.controllers`);
+    files.makeDirectory(`${GROUP}/cpu`);
+    files.write(`${GROUP}/cpu/tasks`, "");
+    await runnerWith(create(true, { enforceMemory: true })).process(wanted());
+    expect(properties()).toEqual([`${accounting} --runtime`]);
+    const told = world.system.events.findLast(
+      ({ operation }) => operation === "ExtensionResourceGovernance",
+    );
+    expect(told?.message).toBe(`${NAME} asks for 100 MiB of memory, which is not enforced`);
+  });
+
+  test("Extensions.TasksMax bounds what an extension may start, and is lifted with it", async () => {
+    installSystemdRun(PLACING);
+    world.offer({ name: NAME, version: "1.0", script: RECORDING_SCRIPT });
+    const runner = runnerWith(create(true, { tasksMax: 500 }));
+    await runner.process(wanted());
+    expect(properties()).toEqual([
+      `${SLICE} CPUAccounting=yes MemoryAccounting=yes TasksMax=500 --runtime`,
+    ]);
+    await runner.process(wanted({ state: "uninstall" }));
+    expect(properties().at(-1)).toBe(`${SLICE} TasksMax=infinity --runtime`);
   });
 
   test("extensions.md CG-23: an uninstall resets quotas and ends tracking", async () => {
