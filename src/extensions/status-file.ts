@@ -105,7 +105,8 @@ export function createStatusReader(
     const status = readStatusFile(system, layout, source);
     known.delete(file);
     if (known.size >= MAX_REMEMBERED) known.clear();
-    if (stamp !== undefined) known.set(file, { stamp, status });
+    // A failure to read may pass although the file stays as it is.
+    if (stamp !== undefined && status.status !== "error") known.set(file, { stamp, status });
     return status;
   };
 }

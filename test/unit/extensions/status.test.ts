@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
+import { AgentError } from "../../../src/base/error.ts";
 import { formatJson, type Json, JsonNumber } from "../../../src/base/json.ts";
 import {
   createStatusReader,
@@ -230,6 +231,20 @@ describe("reading again and again", () => {
     reader(SOURCE);
     reader(SOURCE);
     expect(reads).toBe(2);
+  });
+
+  test("a file that could not be read once is read again although it stays the same", () => {
+    const { system } = world;
+    const reader = createStatusReader(system, LAYOUT);
+    system.clock.step(Date.now() + 10_000 - system.clock.now());
+    system.files.write(FILE, JSON.stringify(whole({ status: "success" })));
+    const original = system.files.read;
+    system.files.read = () => {
+      throw new AgentError("io", "Could not read", { errno: "EIO" });
+    };
+    expect(reader(SOURCE)).toMatchObject({ status: "error" });
+    system.files.read = original;
+    expect(reader(SOURCE)).toMatchObject({ status: "success" });
   });
 });
 
