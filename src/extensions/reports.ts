@@ -43,9 +43,12 @@ export function reportGoal(
   goal: ExtensionsGoalState,
   context: ReportContext,
 ): HandlerReport[] {
-  const onDisk = listHandlers(system, context.layout);
+  // Looked at only for a handler for which no version was chosen yet.
+  let onDisk: readonly HandlerOnDisk[] | undefined;
+  const resolve = (handler: HandlerGoal): HandlerRef =>
+    resolveHandler((onDisk ??= listHandlers(system, context.layout)), handler);
   return goal.handlers.flatMap((handler) => {
-    const place = context.chosen(handler) ?? resolveHandler(onDisk, handler);
+    const place = context.chosen(handler) ?? resolve(handler);
     try {
       return reportHandler(system, context, handler, place);
     } catch (error) {
