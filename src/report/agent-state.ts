@@ -152,8 +152,15 @@ function byName(left: { readonly name: string }, right: { readonly name: string 
   return left.name < right.name ? -1 : left.name > right.name ? 1 : 0;
 }
 
+/** Whether both would be written alike: a member that is undefined is not written. */
 function isSame(left: unknown, right: unknown): boolean {
-  return formatJson(toJson(left)) === formatJson(toJson(right));
+  if (left === right) return true;
+  if (typeof left !== "object" || typeof right !== "object" || left === null || right === null)
+    return false;
+  if (Array.isArray(left) !== Array.isArray(right)) return false;
+  const [before, after] = [new Map(Object.entries(left)), new Map(Object.entries(right))];
+  const keys = new Set([...before.keys(), ...after.keys()]);
+  return [...keys].every((key) => isSame(before.get(key), after.get(key)));
 }
 
 /** The daemon's end: merges changes and writes the file when there were any. Never throws. */
