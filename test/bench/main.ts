@@ -1,5 +1,5 @@
 /**
- * The bench: `npm run bench [-- --quick | --polls N | --only NAME,… | --readme]`. Ours and Debian's Python agent 2.7.3 against the
+ * The bench: `npm run bench [-- --quick | --polls N | --soak N | --only NAME,… | --readme]`. Ours and Debian's Python agent 2.7.3 against the
  * same emulated host in the same run; prints a table and writes dist/bench.json. Limits are shown as reached or missed,
  * and never fail the run: this machine is not that one.
  */
@@ -35,10 +35,13 @@ function parse(words: readonly string[]): {
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     if (word === "--quick") plan = { ...QUICK };
     else if (word === "--polls") plan = { ...plan, polls: Number(rest.shift()) };
+    else if (word === "--soak") plan = { ...plan, soak: Number(rest.shift()) };
     else if (word === "--only") only = (rest.shift() ?? "").split(",");
     else if (word === "--readme") readme = true;
     else
-      throw new Error("usage: npm run bench [-- --quick | --polls N | --only NAME,… | --readme]");
+      throw new Error(
+        "usage: npm run bench [-- --quick | --polls N | --soak N | --only NAME,… | --readme]",
+      );
   }
   const unknown = only.filter((name) => !(name in PHASES));
   if (unknown.length > 0) {
