@@ -45,6 +45,8 @@ export function goalTasks(
   readonly tasks: readonly Task[];
   readonly connect: (group: TaskGroup) => void;
   readonly takeFailures: () => number;
+  /** Once a goal state has converged, while no extension is being processed. */
+  readonly isSettled: () => boolean;
 } {
   const { config, distro } = context;
   let group: TaskGroup | undefined;
@@ -159,6 +161,7 @@ export function goalTasks(
   return {
     tasks,
     takeFailures: poll.takeFailures,
+    isSettled: () => status.hasConverged() && !extensions.isBusy(),
     connect: (started) => {
       group = started;
     },

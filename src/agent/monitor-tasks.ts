@@ -14,6 +14,7 @@ import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
+import { memoryGuard } from "./memory-guard.ts";
 import { createOwnUsage } from "./own-usage.ts";
 import { seconds } from "./settings.ts";
 import type { Task } from "./tasks.ts";
@@ -25,6 +26,9 @@ export interface MonitorTasksOptions {
   readonly takeFailures: () => number;
   /** What extensions use (`extensions.md` CG-35). */
   readonly resourceUsage: NonNullable<MonitorDependencies["resourceUsage"]>;
+  /** All extensions of the goal state have come to an end. */
+  readonly isSettled: () => boolean;
+  readonly stop: AbortController;
 }
 
 const LIMIT_MS = 5 * 60_000;
@@ -86,8 +90,14 @@ export function monitorTasks(
             run: logs.run,
           },
         ];
+  const guard = memoryGuard(system, config, {
+    memoryBytes: ownUsage.memoryBytes,
+    isSettled: options.isSettled,
+    end: () => options.stop.abort(),
+  });
   return [
     ...collecting,
+    ...(guard === undefined ? [] : [guard]),
     ...[...monitors, logRotation(system, "/var/log/waagent.log")].map(
       ({ name, periodMs, run }): Task => ({
         thread: "MonitorHandler",

@@ -14,6 +14,15 @@ import type { System } from "../system/system.ts";
 export const AGENT_INSTANCE = "walinuxagent.service";
 const HOUR_MS = 3_600_000;
 
+export interface OwnUsage {
+  /** Since the last call where a counter needs it; for telemetry. */
+  sample(): readonly UsageMetric[];
+  /** Total and swap, bytes; undefined where nobody counts them (`system.md` DAEMON-23). */
+  memoryBytes(): number | undefined;
+}
+
+const MEMORY_COUNTERS: readonly string[] = ["Total Memory Usage (B)", "Swap Memory Usage (B)"];
+
 /**
  * What the agent itself uses, as the control group of its service counts it (`wire-protocol.md` §16.4, `system.md`
  * MON-12, MON-13). Runs nothing and changes nothing; an agent that no service manager has started is not measured.
@@ -21,10 +30,11 @@ const HOUR_MS = 3_600_000;
 export function createOwnUsage(
   system: Pick<System, "files" | "exec" | "clock" | "log">,
   options: { readonly systemd: boolean },
-): { sample(): readonly UsageMetric[] } {
+): OwnUsage {
   const tree = findCgroupTree(system, options);
   const group = tree === undefined ? undefined : findOwnGroup(system, tree);
-  if (tree === undefined || group === undefined) return { sample: () => [] };
+  if (tree === undefined || group === undefined)
+    return { sample: () => [], memoryBytes: () => undefined };
   for (const controller of ["cpu", "memory"] as const) {
     const path = group[controller];
     if (path !== undefined)
@@ -33,6 +43,13 @@ export function createOwnUsage(
   let before: CpuSample | undefined;
   let hourlyDue = Number.NEGATIVE_INFINITY;
   return {
+    memoryBytes: () => {
+      const { metrics } = measure(system, tree, { ...group, hasQuota: false }, undefined);
+      const values = metrics
+        .filter(({ counter }) => MEMORY_COUNTERS.includes(counter))
+        .map(({ value }) => value);
+      return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0);
+    },
     sample: () => {
       const now = system.clock.monotonic();
       const withHourly = now >= hourlyDue;

@@ -66,6 +66,8 @@ export async function serve(
       spool,
       takeFailures: goal.takeFailures,
       resourceUsage: resources.sample,
+      isSettled: goal.isSettled,
+      stop: options.stop,
     }),
     {
       thread: "SendTelemetryHandler",

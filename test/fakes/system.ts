@@ -12,6 +12,7 @@ import { createLog } from "../../src/system/log.ts";
 import { Root } from "../../src/system/root.ts";
 import type { System } from "../../src/system/system.ts";
 import { FakeClock } from "./clock.ts";
+import { fakePrefix } from "./leftovers.ts";
 
 /** What a fake program does: it sees arguments and standard input, and may change the fake machine's files. */
 export type FakeProgram = (
@@ -55,15 +56,8 @@ export interface FakeSystem extends System {
   [Symbol.dispose](): void;
 }
 
-/** Directories of fakes that nobody has disposed: a test that fails early must leave nothing behind. */
-const undisposed = new Set<string>();
-process.once("exit", () => {
-  for (const directory of undisposed) rmSync(directory, { recursive: true, force: true });
-});
-
 export function createFakeSystem(options: { now?: number; automatic?: boolean } = {}): FakeSystem {
-  const directory = mkdtempSync(path.join(tmpdir(), "waagent-fake-"));
-  undisposed.add(directory);
+  const directory = mkdtempSync(path.join(tmpdir(), fakePrefix()));
   mkdirSync(path.join(directory, "tmp"));
   const root = new Root(directory);
   const clock = new FakeClock(options);
@@ -162,10 +156,7 @@ export function createFakeSystem(options: { now?: number; automatic?: boolean } 
         `${request.method} ${request.url.split("?")[0]} failed: connection refused`,
         { errno: "ECONNREFUSED" },
       ),
-    [Symbol.dispose]: () => {
-      rmSync(directory, { recursive: true, force: true });
-      undisposed.delete(directory);
-    },
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
   return system;
 }

@@ -51,6 +51,14 @@ describe("control groups version 2", () => {
     ]);
   });
 
+  test("system.md DAEMON-23: the memory guard sees total and swap at every look", () => {
+    using system = version2();
+    const usage = createOwnUsage(system, { systemd: false });
+    expect([usage.memoryBytes(), usage.memoryBytes()]).toEqual([3070, 3070]);
+    put(system, `${AGENT2}/memory.swap.current`, "100\n");
+    expect(usage.memoryBytes()).toBe(3100);
+  });
+
   test("wire-protocol.md TEL-45 TEL-46: peak and swap once an hour", async () => {
     using system = version2();
     const usage = createOwnUsage(system, { systemd: false });
