@@ -4,6 +4,7 @@ import type { Fault, FaultRule } from "../fabric/fault.ts";
 import type { RequestKind } from "../fabric/request.ts";
 import type { Scenario } from "../fabric/scenario.ts";
 import { DEMO_PACKAGE, demoExtension, firstBoot } from "../fabric/scenarios.ts";
+import { certificatesXml, makeCertificate } from "../unit/azure/platform.ts";
 import { missing, testUnless } from "../support/skip.ts";
 import { startGuest, type Guest } from "./guest.ts";
 import { journal } from "./journal.ts";
@@ -182,6 +183,92 @@ faultTest(
   150_000,
 );
 
+faultTest(
+  "an instance metadata service that never answers: provisioning, extensions and telemetry do without it",
+  async () => {
+    const kinds: readonly RequestKind[] = ["imds-compute", "imds-instance"];
+    await using guest = await startGuest({
+      ...SCENARIO,
+      faults: kinds.map((kind) => ({
+        request: { kind },
+        fault: { kind: "hang-headers" },
+        times: 0,
+      })),
+    });
+    await guest.until("ready", { timeoutMs: 60_000 });
+    await guest.until("status:Fabric.Demo=success", { timeoutMs: 60_000 });
+    await guest.fabric.setGoalState(NEXT);
+    await expectRecovery(guest, kinds);
+  },
+  200_000,
+);
+
+faultTest(
+  "certificates for somebody else's key: the goal state goes on without them, and they are there once they can be read",
+  async () => {
+    const foreign = certificatesXml(makeCertificate("/CN=tenant"), {
+      recipient: makeCertificate("/CN=somebody else").certificate,
+    });
+    await using guest = await startGuest({
+      ...SCENARIO,
+      packages: [DEMO_PACKAGE, { name: DEMO_PACKAGE.name, version: NEW_VERSION }],
+    });
+    await guest.until("status:Fabric.Demo=success");
+    const before = await keysOf(guest);
+    // Both ciphers of one try (CERT-07), and both of the next one.
+    await guest.fabric.addFault({
+      request: { kind: "certificates" },
+      fault: { kind: "body", body: foreign },
+      times: 4,
+    });
+    const settings = { sequence: 1, public: { greeting: "nothing secret" } };
+    const plain = { ...demoExtension(1), version: NEW_VERSION, settings };
+    await guest.fabric.setGoalState({ ...NEXT, certificates: ["rotated"], extensions: [plain] });
+    await expectRecovery(guest, ["certificates"]);
+    await until(
+      async () => (await keysOf(guest)).length > before.length,
+      "the rotated certificate's key",
+      60_000,
+    );
+    expect(guest.agent.output()).toContain("The certificates of the goal state are there now");
+    expect(guest.fabric.violations).toEqual([]);
+  },
+  200_000,
+);
+
+faultTest(
+  "one plugin twice in a goal state: it is refused with its reason, the others are processed, and the next goal state mends it",
+  async () => {
+    const other = { ...demoExtension(0), name: "Fabric.Other" };
+    await using guest = await startGuest({
+      ...SCENARIO,
+      hostPlugin: { vmSettings: false },
+      packages: [...SCENARIO.packages!, { ...DEMO_PACKAGE, name: other.name }],
+    });
+    await guest.until("status:Fabric.Demo=success");
+    const demo = { ...demoExtension(1), version: NEW_VERSION };
+    await guest.fabric.setGoalState({ incarnation: "2", extensions: [demo, demo, other] });
+    await guest.until("status:Fabric.Other=success", { timeoutMs: 60_000 });
+    const refused = (event: FabricEvent): boolean =>
+      event.type === "status" &&
+      event.status.document.aggregateStatus.handlerAggregateStatus.some(
+        (one) =>
+          one.handlerName === demo.name && JSON.stringify(one).includes("more than one Plugin"),
+      );
+    await explained(guest, guest.fabric.waitFor(refused, 30_000, "the refusal and its reason"));
+    expect(journal(guest.sandbox).filter((one) => one.version === NEW_VERSION)).toEqual([]);
+    await guest.fabric.setGoalState({ ...NEXT, incarnation: "3" });
+    await expectRecovery(guest, [], ["Fabric.Other 1.0.0 0"]);
+  },
+  200_000,
+);
+
+/** Names of the certificates whose keys the guest has. */
+async function keysOf(guest: Guest): Promise<string[]> {
+  const { stdout } = await guest.sandbox.run(["sh", "-c", "ls /var/lib/waagent | grep '[.]prv$'"]);
+  return stdout.trim().split("\n");
+}
+
 function onEach(fault: Fault): FaultRule[] {
   const kinds: RequestKind[] = [
     "versions",
@@ -193,12 +280,18 @@ function onEach(fault: Fault): FaultRule[] {
   return kinds.map((kind) => ({ request: { kind }, fault }));
 }
 
-async function expectRecovery(guest: Guest, kinds: readonly RequestKind[]): Promise<void> {
+async function expectRecovery(
+  guest: Guest,
+  kinds: readonly RequestKind[],
+  others: readonly string[] = [],
+): Promise<void> {
   const { fabric } = guest;
   const isNew = (event: FabricEvent): boolean =>
     event.type === "status" &&
     isEvent(event, "status:Fabric.Demo=success") &&
-    event.status.document.aggregateStatus.handlerAggregateStatus[0]?.handlerVersion === NEW_VERSION;
+    event.status.document.aggregateStatus.handlerAggregateStatus.some(
+      (one) => one.handlerName === DEMO_PACKAGE.name && one.handlerVersion === NEW_VERSION,
+    );
   await explained(guest, fabric.waitFor(isNew, 100_000, "the new version's success"));
   await until(() => knowsOf(guest, NEW_VERSION), "an event about the new version");
   const hit = new Set(
@@ -206,10 +299,9 @@ async function expectRecovery(guest: Guest, kinds: readonly RequestKind[]): Prom
   );
   expect([...hit].sort()).toEqual([...kinds].sort());
   const enables = journal(guest.sandbox).filter((one) => one.command === "enable");
-  expect(enables.map((one) => `${one.version} ${one.sequence}`)).toEqual([
-    "1.0.0 0",
-    `${NEW_VERSION} 1`,
-  ]);
+  const named = enables.map((one) => `${one.handler} ${one.version} ${one.sequence}`);
+  const demo = [`Fabric.Demo 1.0.0 0`, `Fabric.Demo ${NEW_VERSION} 1`];
+  expect(named.filter((name) => !others.includes(name))).toEqual(demo);
   expect(fabric.healthReports.map((one) => one.state)).toEqual(["NotReady", "Ready"]);
   const left = await guest.sandbox.run(
     ["sh", "-c", "ls /var/lib/waagent | grep -E '[.](zip|tmp|partial)$'"],
@@ -236,10 +328,15 @@ async function knowsOf(guest: Guest, version: string): Promise<boolean> {
   return spool.code === 0;
 }
 
-async function until(condition: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
+async function until(
+  condition: () => Promise<boolean>,
+  what: string,
+  limitMs = 10_000,
+): Promise<void> {
+  const deadline = performance.now() + limitMs;
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`There is not ${what} after 10 s`);
+    if (performance.now() > deadline)
+      throw new Error(`There is not ${what} after ${limitMs / 1000} s`);
     await Bun.sleep(200);
   }
 }
