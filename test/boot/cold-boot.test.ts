@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout } from "bun:test";
 import { journal } from "../e2e/journal.ts";
 import { createKey, ssh } from "../e2e/ssh.ts";
 import { DEMO_PACKAGE, firstBoot } from "../fabric/scenarios.ts";
@@ -9,6 +9,7 @@ import { bootMachine, type Machine } from "./machine.ts";
 
 const reason = bootProblem();
 const bootTest = testUnless(reason);
+setDefaultTimeout(120_000);
 
 /** The demo handler, which also notes the group it runs in. */
 function scenario(key: string): Scenario {
@@ -193,6 +194,17 @@ describe("an image with the package installed", () => {
       expect(machine.exists("/sys/fs/cgroup/azure.slice/waagent.service")).toBe(false);
       const processes = await machine.run(["ps", "-eo", "args="]);
       expect(processes.stdout).not.toContain("/usr/sbin/waagent");
+    },
+  );
+
+  bootTest(
+    "extensions.md E2E-11: with the agent disabled the next boot sets up the firewall all the same",
+    async () => {
+      await machine.run(["systemctl", "disable", "waagent.service"]);
+      await machine.reboot();
+      expect(await machine.show("waagent.service", "ActiveState")).toBe("inactive");
+      expect(await reachesPlatform(machine, 0)).toBe(true);
+      expect(await reachesPlatform(machine, 1000)).toBe(false);
     },
   );
 

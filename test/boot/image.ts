@@ -25,6 +25,9 @@ const PACKAGES = [
   "fdisk",
   "e2fsprogs",
   "logrotate",
+  // The DHCP client of older images; not used unless a test asks for it.
+  "isc-dhcp-client",
+  "ifupdown",
   // Debian's own agent, which ours takes the place of.
   "python3",
   "python3-distro",
@@ -65,8 +68,31 @@ const FILES: Readonly<Record<string, string>> = {
 const PROJECT = path.resolve(import.meta.dir, "../..");
 const APT_SOURCES = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 
-/** Why no booted machine can be had here; undefined when one can. */
+/**
+ * Why no booted machine can be had here; undefined when one can. Makes the image when it is missing, so ask when the
+ * file is loaded: no test's limit runs then.
+ */
 export function bootProblem(): string | undefined {
+  const problem = hostProblem();
+  if (problem !== undefined || fs.existsSync(rootDirectory())) return problem;
+  const note = path.join(PROJECT, "dist/boot-image-problem");
+  // Of the same run: every file of tests asks, and finding out may take minutes.
+  if (fs.existsSync(note) && Date.now() - fs.statSync(note).mtimeMs < NOTE_MS)
+    return fs.readFileSync(note, "utf8");
+  try {
+    baseImage();
+    return undefined;
+  } catch (error) {
+    const lastLine = (error as Error).message.trim().split("\n").at(-1) ?? "";
+    fs.mkdirSync(path.dirname(note), { recursive: true });
+    fs.writeFileSync(note, `the image of a small Debian could not be made: ${lastLine}`);
+    return fs.readFileSync(note, "utf8");
+  }
+}
+
+const NOTE_MS = 10 * 60_000;
+
+function hostProblem(): string | undefined {
   const able = canSandbox();
   if (!able.ok) return able.reason;
   const lacking = missing({
@@ -74,9 +100,26 @@ export function bootProblem(): string | undefined {
     programs: ["systemd-nspawn", "dpkg-deb", "losetup", "mke2fs"],
   });
   if (lacking !== undefined) return lacking;
+  try {
+    for (const hierarchy of hierarchies()) {
+      const probe = path.join(hierarchy, `machine-probe-${process.pid}`);
+      fs.mkdirSync(probe);
+      fs.rmdirSync(probe);
+    }
+    host(["losetup", "--find"]);
+  } catch (error) {
+    return `this machine does not give control groups and loop devices: ${(error as Error).message}`;
+  }
   if (fs.existsSync(rootDirectory())) return undefined;
   if (aptSources() === undefined) return "this is no Debian that an image could be made of";
   return missing({ programs: ["mmdebstrap"] });
+}
+
+/** Where systemd makes groups: one hierarchy of version 2, or the hybrid pair. */
+export function hierarchies(): string[] {
+  const mount = "/sys/fs/cgroup";
+  if (fs.existsSync(`${mount}/cgroup.controllers`)) return [mount];
+  return [`${mount}/unified`, `${mount}/systemd`];
 }
 
 function aptSources(): string | undefined {
@@ -184,6 +227,17 @@ export async function agentLayer(): Promise<Layer> {
 /** Our package file that `agentLayer` installed. */
 export function packageFileOf(layer: Layer): string {
   return path.join(path.dirname(layer.path), PACKAGE);
+}
+
+/** Copies package files into a running machine: `/opt/packages/NAME`. */
+export function carry(
+  machine: { pid(): number },
+  packages: Readonly<Record<string, string>>,
+): void {
+  const folder = `/proc/${machine.pid()}/root/opt/packages`;
+  fs.mkdirSync(folder, { recursive: true });
+  for (const [name, file] of Object.entries(packages))
+    fs.copyFileSync(file, path.join(folder, name));
 }
 
 /** The base image with another package installed. */

@@ -1,8 +1,8 @@
-import { readdirSync, existsSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import path from "node:path";
 import { expect } from "bun:test";
 import { testUnless } from "../support/skip.ts";
-import { bootProblem, host, scratchParent } from "./image.ts";
+import { bootProblem, hierarchies, host, scratchParent } from "./image.ts";
 
 const PROGRAM = `
 import { bootMachine } from "./machine.ts";
@@ -14,9 +14,9 @@ await Bun.sleep(60_000);
 
 /** Everything of a machine that outlives its processes. */
 function leftovers(): string[] {
-  const groups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"]
-    .filter((folder) => existsSync(folder))
-    .flatMap((folder) => readdirSync(folder).map((name) => path.join(folder, name)));
+  const groups = hierarchies().flatMap((folder) =>
+    readdirSync(folder).map((name) => path.join(folder, name)),
+  );
   return [
     ...groups.filter((name) => path.basename(name).startsWith("machine-")),
     ...readdirSync(scratchParent()).filter((name) => name.startsWith("machine-")),

@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { isEvent, type Fabric, type FabricEvent } from "../fabric/fabric.ts";
 import { ovfDocument } from "../fabric/ovf.ts";
@@ -13,7 +22,15 @@ import {
   type Place,
   type Sandbox,
 } from "../e2e/sandbox.ts";
-import { baseImage, host, link, scratchParent, writeTree, type Layer } from "./image.ts";
+import {
+  baseImage,
+  hierarchies,
+  host,
+  link,
+  scratchParent,
+  writeTree,
+  type Layer,
+} from "./image.ts";
 
 /**
  * A machine that has booted: systemd as process 1, journald, networkd, sshd, units and slices, with the agent as its
@@ -34,6 +51,8 @@ export interface Machine
   now(): number;
   /** Boots again with the same disks; resolves when it is up again. */
   reboot(): Promise<void>;
+  /** Resolves when the machine is up again after a reboot that somebody in it asked for. */
+  rebooted(): Promise<void>;
   /** What the journal has of this boot, oldest first. */
   journal(unit?: string): Promise<JournalLine[]>;
   /** One property of a unit. */
@@ -56,6 +75,8 @@ export interface MachineOptions {
   readonly resourceDisk?: { readonly generation: 1 | 2; readonly mib: number };
   /** Further files of the machine. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Who gets the address. Default systemd-networkd. */
+  readonly dhcpClient?: "networkd" | "dhclient";
   readonly onEvent?: (event: FabricEvent) => void;
 }
 
@@ -122,13 +143,17 @@ exec /bin/mount -i -t ext4 -o ro,noload "$1" "$2"
 `;
 
 const BOOT_MS = 40_000;
+const END_MS = 15_000;
 
 /** Errors: plain Error with the console's or the helper's words when the machine does not come up. */
 export async function bootMachine(scenario: Scenario, options: MachineOptions): Promise<Machine> {
   await using cleanup = new AsyncDisposableStack();
   const sandbox = cleanup.use(await createSandbox({ network: "pair", guestAddress: false }));
   const folder = mkdtempSync(path.join(scratchParent(), "machine-"));
-  cleanup.defer(() => rmSync(folder, { recursive: true, force: true }));
+  let isHeld = false;
+  cleanup.defer(() => {
+    if (!isHeld) rmSync(folder, { recursive: true, force: true });
+  });
   const lower = [...options.layers.map((layer) => layer.path).toReversed(), baseImage()];
   const upper = path.join(folder, "upper");
   for (const name of ["upper", "work", "root"]) mkdirSync(path.join(folder, name), { mode: 0o755 });
@@ -149,6 +174,13 @@ export async function bootMachine(scenario: Scenario, options: MachineOptions): 
     ...options.files,
   });
   Bun.spawnSync(["chmod", "755", `${upper}/usr/sbin/mount.udf`, `${upper}/usr/local/sbin/eject`]);
+  if (options.dhcpClient === "dhclient") {
+    link(upper, "/etc/systemd/system/systemd-networkd.service", "/dev/null");
+    writeTree(upper, {
+      "/etc/network/interfaces":
+        "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\n",
+    });
+  }
   link(
     upper,
     "/etc/systemd/system/sysinit.target.wants/test-devices.service",
@@ -160,34 +192,46 @@ export async function bootMachine(scenario: Scenario, options: MachineOptions): 
     .basename(folder)
     .replace(/[^\w-]/g, "x")
     .toLowerCase();
-  const holder = Bun.spawn(
+  const pipe = path.join(folder, "alive");
+  host(["mkfifo", pipe]);
+  // Open for both, as opening for writing only would wait for the reader.
+  const alive = openSync(pipe, "r+");
+  cleanup.defer(async () => {
+    closeSync(alive);
+    for (const began = performance.now(); existsSync(folder); await Bun.sleep(20))
+      if (performance.now() - began > END_MS) throw new Error(`${folder} was not cleaned up`);
+  });
+  // No child of ours: Bun kills those of a test that runs out of time, and this one has to clean up then.
+  // In another folder than the one that goes with the machine.
+  const helperLog = path.join(sandbox.scratch, "machine-init");
+  const helper = openSync(helperLog, "w");
+  isHeld = true;
+  Bun.spawnSync(
     [
-      ...["unshare", "--mount", "--propagation", "private", "/bin/sh"],
+      ...["setsid", "--fork", "unshare", "--mount", "--propagation", "private", "/bin/sh"],
       path.join(import.meta.dir, "machine-init.sh"),
       folder,
       lower.join(":"),
       `/proc/${sandbox.pid}/ns/net`,
       name,
+      hierarchies().join(" "),
     ],
     {
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
-      stdin: "pipe",
-      stdout: "ignore",
-      stderr: Bun.file(path.join(folder, "helper")),
-      detached: true,
+      stdin: "ignore",
+      stdout: helper,
+      stderr: helper,
     },
   );
-  cleanup.defer(async () => {
-    void holder.stdin.end();
-    await holder.exited;
-  });
+  closeSync(helper);
 
   const text = (file: string): string => {
     const real = path.join(folder, file);
     return existsSync(real) ? readFileSync(real, "utf8") : "";
   };
   const fail = (what: string): never => {
-    throw new Error(`${what}\n${text("helper")}${text("console").slice(-3000)}`);
+    const helperText = readFileSync(helperLog, "utf8");
+    throw new Error(`${what}\n${helperText}${text("console").slice(-3000)}`);
   };
   /** Process 1 of the boot with that number, once it is there. */
   const bootNumber = async (number: number): Promise<number> => {
@@ -196,9 +240,9 @@ export async function bootMachine(scenario: Scenario, options: MachineOptions): 
       performance.now() - began < BOOT_MS;
       await Bun.sleep(20)
     ) {
-      if (holder.exitCode !== null) fail("The machine could not be started");
+      if (!existsSync(folder)) fail("The machine could not be started");
       const nspawn = text("boots").split("\n")[number];
-      if (nspawn === "ended") fail("The machine switched itself off");
+      if (nspawn === "ended") fail("The machine ended");
       const leader = nspawn === undefined ? undefined : leaderOf(nspawn);
       if (leader !== undefined) return leader;
     }
@@ -267,6 +311,7 @@ export async function bootMachine(scenario: Scenario, options: MachineOptions): 
       await run(["systemctl", "reboot"], { allowFailure: true });
       await up();
     },
+    rebooted: up,
     journal,
     show: async (unit, property) =>
       (await run(["systemctl", "show", unit, "-p", property, "--value"])).stdout.trim(),

@@ -32,9 +32,12 @@ for (const generation of [1, 2] as const) {
       const uuid = await identity();
       machine.write(`${MOUNT_POINT}/kept`, "of the first boot\n");
 
-      const before = machine.now();
       await machine.reboot();
-      await machine.until("status", { after: before });
+      for (let waited = 0; waited < 10_000; waited += 100) {
+        const found = await machine.run(["findmnt", MOUNT_POINT], { allowFailure: true });
+        if (found.code === 0) break;
+        await Bun.sleep(100);
+      }
       expect(await mounted()).toBe(ours);
       expect(machine.read(`${MOUNT_POINT}/kept`)).toBe("of the first boot\n");
       expect(await identity()).toBe(uuid);

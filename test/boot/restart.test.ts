@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout } from "bun:test";
 import { journal } from "../e2e/journal.ts";
 import { firstBoot } from "../fabric/scenarios.ts";
 import type { Scenario } from "../fabric/scenario.ts";
@@ -8,6 +8,7 @@ import { bootMachine, type Machine } from "./machine.ts";
 
 const reason = bootProblem();
 const bootTest = testUnless(reason);
+setDefaultTimeout(120_000);
 const ENABLE_SECONDS = 10;
 
 const slow = (sequence: number) => ({

@@ -1,12 +1,10 @@
-import { copyFileSync } from "node:fs";
-import path from "node:path";
 import { expect } from "bun:test";
 import { journal } from "../e2e/journal.ts";
 import { createKey, ssh } from "../e2e/ssh.ts";
 import { firstBoot } from "../fabric/scenarios.ts";
 import { debianAgent } from "../packaging/debian.ts";
 import { testUnless } from "../support/skip.ts";
-import { agentLayer, bootProblem, otherLayer, packageFileOf } from "./image.ts";
+import { agentLayer, bootProblem, carry, otherLayer, packageFileOf } from "./image.ts";
 import { bootMachine } from "./machine.ts";
 
 const theirs = debianAgent();
@@ -33,10 +31,7 @@ testUnless(reason)(
     const commands = () => journal(machine).map((one) => `${one.command} ${one.sequence}`);
     const before = commands();
 
-    machine.write("/opt/packages/keep", "");
-    const root = `/proc/${machine.pid()}/root/opt/packages`;
-    copyFileSync(packageFileOf(await agentLayer()), path.join(root, "ours.deb"));
-    copyFileSync(theirs ?? "", path.join(root, "theirs.deb"));
+    carry(machine, { "ours.deb": packageFileOf(await agentLayer()), "theirs.deb": theirs ?? "" });
     const configuration = machine.read("/etc/waagent.conf");
     const dpkg = (...words: string[]) =>
       machine.run(["dpkg", "--force-unsafe-io", ...words], { timeoutMs: 90_000 });
