@@ -49,6 +49,7 @@ export async function serve(
   const resources = createResources(system, {
     systemd: context.distro.capabilities.systemd,
     unitDirectory: context.distro.unitDirectory,
+    agentService: context.distro.serviceName,
     enforceMemory: config["Extensions.EnforceMemoryQuota"],
     tasksMax: config["Extensions.TasksMax"],
   });

@@ -39,6 +39,8 @@ export interface Resources {
 export interface ResourcesOptions {
   readonly systemd: boolean;
   readonly unitDirectory: SystemPath;
+  /** Name of the agent's own service, whose drop-ins of older agents go; undefined without. */
+  readonly agentService?: string;
   /** Hold packages to the memory they ask for; version 2 only (DB-18). Default false. */
   readonly enforceMemory?: boolean;
   /** Processes and threads of one extension at a time; 0 leaves it to systemd, whose scopes have a limit. */
@@ -303,6 +305,13 @@ export function createResources(system: System, options: ResourcesOptions): Reso
           log.warning(`[CGW] ${file} could not be written: ${describe(error)}`);
         }
       }
+      // A CPU quota that an older agent left for its interpreter would hold this one back.
+      if (options.agentService !== undefined)
+        for (const name of LEGACY_DROP_INS)
+          removeQuietly(
+            system,
+            join(options.unitDirectory, `${options.agentService}.service.d`, name),
+          );
       removeQuietly(system, "/etc/systemd/system/system-walinuxagent.extensions.slice");
       removeQuietly(system, join(options.unitDirectory, "azure-walinuxagent-logcollector.slice"));
     },

@@ -57,6 +57,8 @@ export function memoryOf(pids: readonly number[]): Memory {
 export interface Effects {
   /** Programs started. */
   readonly programs: number;
+  /** Their command lines as strace shows them, in order. */
+  readonly started: readonly string[];
   /** Writes, renames, removals and the like on files of a disk. */
   readonly writes: number;
   readonly bytes: number;
@@ -70,7 +72,7 @@ export const TRACED =
 
 /** Reads the output of `strace -f -y`. Pseudo file systems, pipes and sockets are no disk. */
 export function readEffects(trace: string): Effects {
-  let programs = 0;
+  const started: string[] = [];
   let writes = 0;
   let bytes = 0;
   const paths = new Set<string>();
@@ -80,7 +82,7 @@ export function readEffects(trace: string): Effects {
     const [, name = "", given = "", result = ""] = call;
     if (Number(result) < 0) continue;
     if (name === "execve") {
-      programs += 1;
+      started.push(/\[(.*)\]/.exec(given)?.[1] ?? given);
       continue;
     }
     const isWrite = /^p?writev?(?:64)?$/.test(name);
@@ -94,7 +96,7 @@ export function readEffects(trace: string): Effects {
     if (isWrite) bytes += Number(result);
     paths.add(target);
   }
-  return { programs, writes, bytes, paths: [...paths].sort() };
+  return { programs: started.length, started, writes, bytes, paths: [...paths].sort() };
 }
 
 /** Watches a process and its descendants for a while. Errors: strace cannot attach. */

@@ -70,6 +70,7 @@ describe("reading what strace saw", () => {
     );
     expect(effects).toEqual({
       programs: 1,
+      started: [`"ip", "route"`],
       writes: 3,
       bytes: 7,
       paths: ["/var/lib/waagent/a.tmp", "/var/log/waagent.log"],

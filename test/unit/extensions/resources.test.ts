@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { sliceOf } from "../../../src/extensions/cgroup-tree.ts";
-import { createResources } from "../../../src/extensions/resources.ts";
+import { createResources, type ResourcesOptions } from "../../../src/extensions/resources.ts";
 import { createExtensionsRunner } from "../../../src/extensions/runner.ts";
 import type { SystemPath } from "../../../src/system/root.ts";
 import { RECORDING_SCRIPT } from "../../fixtures/extensions/package.ts";
@@ -52,7 +52,7 @@ function runnerWith(resources: ReturnType<typeof createResources>) {
     limits: resources.limits,
   });
 }
-const create = (systemd = true, more: { enforceMemory?: boolean; tasksMax?: number } = {}) =>
+const create = (systemd = true, more: Partial<ResourcesOptions> = {}) =>
   createResources(world.system, { systemd, unitDirectory: "/unit", ...more });
 const wanted = (more: Parameters<typeof handler>[2] = {}) =>
   goal([handler(NAME, "1.0", { settings: [settings(0)], ...more })]);
@@ -269,7 +269,16 @@ describe("limits", () => {
     installSystemdRun(PLACING);
     world.system.files.write("/unit/azure-walinuxagent-logcollector.slice", "");
     world.system.files.write("/unit/azure.slice", "own\n");
-    create().prepare();
+    const dropIns = "/unit/waagent.service.d";
+    world.system.files.makeDirectory(dropIns);
+    for (const name of [
+      ...["11-CPUAccounting.conf", "12-CPUQuota.conf", "13-MemoryAccounting.conf"],
+      ...["10-Slice.conf", "override.conf"],
+    ])
+      world.system.files.write(`${dropIns}/${name}`, "");
+    create(true, { agentService: "waagent" }).prepare();
+    expect(world.system.files.list(dropIns)).toEqual(["10-Slice.conf", "override.conf"]);
+    world.system.files.remove(dropIns);
     expect(world.system.files.list("/unit")).toEqual(["azure-vmextensions.slice", "azure.slice"]);
     expect(world.system.files.readText("/unit/azure.slice")).toBe("own\n");
     expect(world.system.files.readText("/unit/azure-vmextensions.slice")).toContain(
