@@ -60,11 +60,17 @@ export async function readInterfaces(
  * nothing changes is no program.
  */
 export function networkFingerprint(system: Reads): string {
-  const tables = ["/proc/net/fib_trie", "/proc/net/route", "/proc/net/if_inet6"] as const;
+  const tables = ["/proc/net/fib_trie", "/proc/net/route"] as const;
+  // The flags of an address change while the kernel looks whether somebody else has it, and with its age.
+  const ipv6 = (system.files.readTextIfExists("/proc/net/if_inet6") ?? "").replaceAll(
+    /^((?:\S+ +){4})\S+/gm,
+    "$1",
+  );
   const links = system.files
     .list(NET)
     .map((name) => `${name} ${readSysfs(system, `${NET}/${name}/operstate`) ?? ""}`);
-  return [...tables.map((file) => system.files.readTextIfExists(file) ?? ""), ...links].join("\n");
+  const texts = tables.map((file) => system.files.readTextIfExists(file) ?? "");
+  return [...texts, ipv6, ...links].join("\n");
 }
 
 /** True for the PCI half of an accelerated NIC: a slave with a Mellanox or MANA driver (`system.md` PEER-16). */

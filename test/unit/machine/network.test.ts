@@ -153,7 +153,11 @@ test("the network's fingerprint moves with addresses, routes and links, and cost
   seen.add(networkFingerprint(system));
   plant(system, { "/sys/class/net/eth0/operstate": "down\n" });
   seen.add(networkFingerprint(system));
-  seen.add(networkFingerprint(system));
-  expect(seen.size).toBe(4);
+  const linkLocal = "fe80000000000000000000fffe000001 02 40 20";
+  for (const flags of ["c0", "80"]) {
+    plant(system, { "/proc/net/if_inet6": `${linkLocal} ${flags}     eth0\n` });
+    seen.add(networkFingerprint(system));
+  }
+  expect(seen.size).toBe(5);
   expect(system.commands).toEqual([]);
 });
