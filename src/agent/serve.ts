@@ -14,6 +14,7 @@ import { environmentTasks } from "./environment-tasks.ts";
 import { createResources } from "../extensions/resources.ts";
 import { monitorTasks } from "./monitor-tasks.ts";
 import { extensionLogDirectory, seconds } from "./settings.ts";
+import { prepareOwnUnit } from "./own-unit.ts";
 import { remoteAccessTask } from "./remote-access-task.ts";
 import { prepareState } from "./start-up.ts";
 import { profileOf } from "./profile.ts";
@@ -53,6 +54,7 @@ export async function serve(
     enforceMemory: config["Extensions.EnforceMemoryQuota"],
     tasksMax: config["Extensions.TasksMax"],
   });
+  if (profileOf(config).keepsMachine) prepareOwnUnit(system, context.distro);
   const goal = goalTasks(system, context, session, { ...options, resources });
   const tasks: Task[] = [
     ...goal.tasks,
