@@ -104,8 +104,11 @@ async function live(context: AgentContext, isDaemon: boolean): Promise<number> {
   }
 }
 
+/** Never resolves; rejects when the signal aborts, also when it has already. */
 function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) =>
-    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
-  );
+  return new Promise((_resolve, reject) => {
+    const end = (): void => reject(signal.reason as Error);
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end, { once: true });
+  });
 }
