@@ -92,6 +92,32 @@ export function bootProblem(): string | undefined {
 
 const NOTE_MS = 10 * 60_000;
 
+/** An overlay, for one, cannot: the machines' disks are layers below `dist`. Mounted in a namespace of its own. */
+function canOverlay(directory: string): boolean {
+  fs.mkdirSync(directory, { recursive: true });
+  const probe = fs.mkdtempSync(path.join(directory, "overlay-probe-"));
+  for (const name of ["lower", "upper", "work", "root"]) fs.mkdirSync(path.join(probe, name));
+  const layers = `lowerdir=${probe}/lower,upperdir=${probe}/upper,workdir=${probe}/work`;
+  try {
+    host([
+      "unshare",
+      "--mount",
+      "mount",
+      "-t",
+      "overlay",
+      "-o",
+      layers,
+      "overlay",
+      `${probe}/root`,
+    ]);
+    return true;
+  } catch {
+    return false; // the caller says what follows from it
+  } finally {
+    fs.rmSync(probe, { recursive: true, force: true });
+  }
+}
+
 function hostProblem(): string | undefined {
   const able = canSandbox();
   if (!able.ok) return able.reason;
@@ -110,6 +136,8 @@ function hostProblem(): string | undefined {
   } catch (error) {
     return `this machine does not give control groups and loop devices: ${(error as Error).message}`;
   }
+  if (!canOverlay(path.join(PROJECT, "dist")))
+    return "the project lies on a file system that cannot hold the upper layer of an overlay";
   if (fs.existsSync(rootDirectory())) return undefined;
   if (aptSources() === undefined) return "this is no Debian that an image could be made of";
   return missing({ programs: ["mmdebstrap"] });
