@@ -1,17 +1,18 @@
-import { AgentError, describe } from "../base/error.ts";
+import { AgentError } from "../base/error.ts";
 import type { Secret } from "../base/secret.ts";
 import type { Config } from "../config/table.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { detectCloudInit } from "./cloud-init.ts";
-import { failedToProvision, failureText, isCancelled } from "./failure.ts";
+import { isCancelled } from "./failure.ts";
 import { finish } from "./finish.ts";
 import { discardWaitingHostKeys } from "./host-keys.ts";
 import { emptyJournal, readJournal, writeJournal, type Journal } from "./journal.ts";
 import { readCopy, readMedium } from "./media.ts";
 import type { OvfEnvironment } from "./ovf.ts";
 import type { ProvisionOptions, ProvisionOutcome } from "./outcome.ts";
-import { AGENT_EVENT_NAME, tellFailed, tellStarting, uptime, type Reporter } from "./report.ts";
+import { detectOnce } from "./platform.ts";
+import { provisioningFailed, tellStarting, type Reporter } from "./report.ts";
 import { makeHostKeys, STEPS, type StepContext } from "./steps.ts";
 
 /**
@@ -32,12 +33,12 @@ export async function provisionFromMedium(
   const reporter: Reporter = { platform, vmId, agent };
   const started = system.clock.monotonic();
   const secrets: Secret[] = [];
-  const detection = onlyOnce(() => platform.detect());
+  const detect = detectOnce(platform);
   try {
     const document = await run(system, config, {
       ...options,
       reporter,
-      detect: detection.run,
+      detect,
       secrets,
     });
     return await finish(system, config, {
@@ -49,27 +50,13 @@ export async function provisionFromMedium(
     });
   } catch (error) {
     if (isCancelled(error)) throw error;
-    const failure = failureText(failedToProvision(error), secrets);
-    system.log.error(`Provisioning failed: ${failure}`);
-    const tell = async (): Promise<boolean> => {
-      try {
-        await detection.run();
-      } catch (reason) {
-        system.log.error(`The platform cannot be told: ${describe(reason)}`);
-        return false;
-      }
-      return tellFailed(system, reporter, failure);
-    };
-    const known = await tell();
-    system.emit({
-      name: AGENT_EVENT_NAME,
-      operation: "Provision",
-      success: false,
-      message: `Provisioning failed: ${failure} (${uptime(system)}s)`,
-      durationMs: system.clock.monotonic() - started,
-      log: false,
+    return provisioningFailed(system, error, {
+      what: "Provisioning",
+      reporter,
+      secrets,
+      detect,
+      started,
     });
-    return { status: "failed", failure, unreported: known ? undefined : tell };
   }
 }
 
@@ -167,16 +154,4 @@ async function readDocument(
       "[CopyOvfEnv] The provisioning document on the DVD has a placeholder in the place of the password",
     );
   return medium;
-}
-
-/** Success is remembered, failure is not: the next caller tries again. */
-function onlyOnce(action: () => Promise<void>): { run: () => Promise<void> } {
-  let done = false;
-  return {
-    run: async () => {
-      if (done) return;
-      await action();
-      done = true;
-    },
-  };
 }

@@ -2,7 +2,7 @@ import { AgentError, describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { System } from "../system/system.ts";
 import { detectCloudInit, readCloudInitResult } from "./cloud-init.ts";
-import { failedToProvision, failureText, isCancelled } from "./failure.ts";
+import { isCancelled } from "./failure.ts";
 import { finish } from "./finish.ts";
 import { applyGuestAgentWish } from "./guest-agent.ts";
 import { primaryFingerprint, primaryPublicKey } from "./host-keys.ts";
@@ -11,7 +11,8 @@ import { readProvisioningReport } from "./kvp.ts";
 import { copyPath, saveCopy } from "./media.ts";
 import { decodeOvf, parseOvf, type OvfEnvironment } from "./ovf.ts";
 import type { ProvisionOptions, ProvisionOutcome } from "./outcome.ts";
-import { AGENT_EVENT_NAME, tellFailed, tellStarting, uptime, type Reporter } from "./report.ts";
+import { detectOnce } from "./platform.ts";
+import { provisioningFailed, tellStarting, type Reporter } from "./report.ts";
 import { readReportedVmId } from "./vm-id.ts";
 
 const POLL_MS = 1000;
@@ -33,11 +34,7 @@ export async function provisionWithCloudInit(
   const { platform, vmId, agent, afterStep = () => {} } = options;
   const reporter: Reporter = { platform, vmId, agent };
   const started = system.clock.monotonic();
-  let isDetected = false;
-  const detect = async (): Promise<void> => {
-    if (!isDetected) await platform.detect();
-    isDetected = true;
-  };
+  const detect = detectOnce(platform);
   try {
     const document = await waitForDocument(system, config);
     for (const warning of document.warnings) system.log.warning(warning);
@@ -59,27 +56,13 @@ export async function provisionWithCloudInit(
     });
   } catch (error) {
     if (isCancelled(error)) throw error;
-    const failure = failureText(failedToProvision(error), []);
-    system.log.error(`Provisioning with cloud-init failed: ${failure}`);
-    const tell = async (): Promise<boolean> => {
-      try {
-        await detect();
-      } catch (reason) {
-        system.log.error(`The platform cannot be told: ${describe(reason)}`);
-        return false;
-      }
-      return tellFailed(system, reporter, failure);
-    };
-    const known = await tell();
-    system.emit({
-      name: AGENT_EVENT_NAME,
-      operation: "Provision",
-      success: false,
-      message: `Provisioning with cloud-init failed: ${failure} (${uptime(system)}s)`,
-      durationMs: system.clock.monotonic() - started,
-      log: false,
+    return provisioningFailed(system, error, {
+      what: "Provisioning with cloud-init",
+      reporter,
+      secrets: [],
+      detect,
+      started,
     });
-    return { status: "failed", failure, unreported: known ? undefined : tell };
   }
 }
 

@@ -17,3 +17,13 @@ export interface ProvisioningPlatform {
   /** The SSH host key's fingerprint as a role property (HLTH-08). Left out where the platform has no use for it. */
   reportFingerprint?(fingerprint: string): Promise<void>;
 }
+
+/** Finds the platform once. Success is remembered, failure is not: the next caller tries again. */
+export function detectOnce(platform: ProvisioningPlatform): () => Promise<void> {
+  let done = false;
+  return async () => {
+    if (done) return;
+    await platform.detect();
+    done = true;
+  };
+}

@@ -1,7 +1,9 @@
 import { describe } from "../base/error.ts";
+import type { Secret } from "../base/secret.ts";
 import type { System } from "../system/system.ts";
-import { isCancelled } from "./failure.ts";
+import { failedToProvision, failureText, isCancelled } from "./failure.ts";
 import { writeProvisioningReport } from "./kvp.ts";
+import type { ProvisionOutcome } from "./outcome.ts";
 import type { ProvisioningPlatform } from "./platform.ts";
 
 type Machine = Pick<System, "exec" | "files" | "log" | "clock" | "emit">;
@@ -31,13 +33,49 @@ export async function tellReady(
   return attempt(system, () => reporter.platform.reportReady());
 }
 
-export async function tellFailed(
+/**
+ * Logs a failed provisioning, tells it to the platform (DB-01) and gives the outcome, which tells it again for as long
+ * as the platform does not know. Errors: only "cancelled".
+ */
+export async function provisioningFailed(
   system: Machine,
-  reporter: Reporter,
-  description: string,
-): Promise<boolean> {
-  await writeProvisioningReport(system, { result: "error", reason: description }, reporter);
-  return attempt(system, () => reporter.platform.reportNotReady("ProvisioningFailed", description));
+  error: unknown,
+  run: {
+    /** What failed, as the log and the event begin. */
+    readonly what: string;
+    readonly reporter: Reporter;
+    /** All that the run read; none of them is told. */
+    readonly secrets: readonly Secret[];
+    /** Finds the platform, unless that has been done. */
+    readonly detect: () => Promise<void>;
+    /** Start of the run on the monotonic clock, ms. */
+    readonly started: number;
+  },
+): Promise<ProvisionOutcome> {
+  const failure = failureText(failedToProvision(error), run.secrets);
+  system.log.error(`${run.what} failed: ${failure}`);
+  const tell = async (): Promise<boolean> => {
+    try {
+      await run.detect();
+    } catch (reason) {
+      system.log.error(`The platform cannot be told: ${describe(reason)}`);
+      return false;
+    }
+    await writeProvisioningReport(system, { result: "error", reason: failure }, run.reporter);
+    return attempt(system, () =>
+      run.reporter.platform.reportNotReady("ProvisioningFailed", failure),
+    );
+  };
+  const known = await tell();
+  system.emit({
+    name: AGENT_EVENT_NAME,
+    operation: "Provision",
+    success: false,
+    message: `${run.what} failed: ${failure} (${uptime(system)}s)`,
+    durationMs: system.clock.monotonic() - run.started,
+    log: false,
+  });
+  return { status: "failed", failure, unreported: known ? undefined : tell };
 }
 
 export async function tellStarting(system: Machine, reporter: Reporter): Promise<boolean> {
