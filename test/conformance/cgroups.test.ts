@@ -1,16 +1,13 @@
 import { expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { createOwnUsage } from "../../src/agent/own-usage.ts";
 import type { SystemPath } from "../../src/system/root.ts";
 import { createFakeSystem, type FakeSystem } from "../fakes/system.ts";
+import { areFixturesThere, fixtures, skipWithoutFixtures } from "./fixtures.ts";
 
-const project = path.resolve(import.meta.dir, "../..");
-const fixtures =
-  process.env["WAAGENT_FIXTURES"] ?? path.resolve(project, "../shared/fixtures/waagent-2.15");
-
-if (!existsSync(fixtures)) {
-  test.skip(`no sample files of the reference at ${fixtures}`, () => undefined);
+if (!areFixturesThere) {
+  skipWithoutFixtures();
 } else {
   const put = (system: FakeSystem, target: string, source: string | { text: string }): void => {
     system.files.makeDirectory(target.slice(0, target.lastIndexOf("/")) as SystemPath);

@@ -1,15 +1,12 @@
 import { expect, test } from "bun:test";
-import { readdirSync, readFileSync, existsSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseConfig } from "../../src/config/parse.ts";
 import { compareDistroVersions, versionTokens } from "../../src/distro/version-order.ts";
+import { areFixturesThere, fixtures, skipWithoutFixtures } from "./fixtures.ts";
 
-const project = path.resolve(import.meta.dir, "../..");
-const fixtures =
-  process.env["WAAGENT_FIXTURES"] ?? path.resolve(project, "../shared/fixtures/waagent-2.15");
-
-if (!existsSync(fixtures)) {
-  test.skip(`no sample files of the reference at ${fixtures}`, () => undefined);
+if (!areFixturesThere) {
+  skipWithoutFixtures();
 } else {
   const read = (name: string): string => readFileSync(path.join(fixtures, name), "utf8");
 

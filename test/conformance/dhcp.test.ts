@@ -1,10 +1,15 @@
 import { expect, test } from "bun:test";
 import { parseDhclientLeases } from "../../src/machine/dhcp-leases.ts";
 import { buildDiscover, isAnswerTo, parseAnswer } from "../../src/machine/dhcp-packet.ts";
-import { areFixturesThere, fixtures, readFixture, readFixtureBytes } from "./fixtures.ts";
+import {
+  areFixturesThere,
+  readFixture,
+  readFixtureBytes,
+  skipWithoutFixtures,
+} from "./fixtures.ts";
 
 if (!areFixturesThere) {
-  test.skip(`no sample messages of the platform at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   const now = Date.UTC(2026, 0, 1);
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseXml } from "../../src/base/xml.ts";
 import { parseEventDocument } from "../../src/report/event-document.ts";
@@ -7,10 +7,8 @@ import { createEventSpool } from "../../src/report/events.ts";
 import { createTelemetrySender } from "../../src/report/telemetry-sender.ts";
 import { createFakeSystem } from "../fakes/system.ts";
 import { facts } from "../unit/report/facts.ts";
+import { areFixturesThere, fixtures, skipWithoutFixtures } from "./fixtures.ts";
 
-const project = path.resolve(import.meta.dir, "../..");
-const fixtures =
-  process.env["WAAGENT_FIXTURES"] ?? path.resolve(project, "../shared/fixtures/waagent-2.15");
 const EVENTS = "/var/lib/waagent/events";
 const FOLDER = "/var/log/azure/Pub.Ext/events";
 
@@ -54,8 +52,8 @@ function machine() {
   };
 }
 
-if (!existsSync(fixtures)) {
-  test.skip(`no sample files of the reference at ${fixtures}`, () => undefined);
+if (!areFixturesThere) {
+  skipWithoutFixtures();
 } else {
   const names = (folder: string): string[] => readdirSync(path.join(fixtures, folder)).sort();
 

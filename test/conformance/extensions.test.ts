@@ -9,10 +9,15 @@ import { MICROSOFT_ROOT_PEM } from "../../src/extensions/microsoft-root.ts";
 import { isMicrosoftRoot } from "../../src/extensions/signature.ts";
 import { readStatusFile } from "../../src/extensions/status-file.ts";
 import { createFakeSystem } from "../fakes/system.ts";
-import { areFixturesThere, fixtures, readFixture, readFixtureBytes } from "./fixtures.ts";
+import {
+  areFixturesThere,
+  readFixture,
+  readFixtureBytes,
+  skipWithoutFixtures,
+} from "./fixtures.ts";
 
 if (!areFixturesThere) {
-  test.skip(`no sample messages of the platform at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   const manifest = (name: string) =>
     parseHandlerManifest(readFixture(`ext/handler_manifest/${name}.json`), name);

@@ -3,7 +3,7 @@ import { parseExtensionsConfig, parseOnHold } from "../../src/azure/extensions-c
 import { unknownThumbprints } from "../../src/azure/goal-state-client.ts";
 import { redactVmSettings } from "../../src/azure/redaction.ts";
 import { isSupportedHostPlugin, parseVmSettings } from "../../src/azure/vm-settings.ts";
-import { areFixturesThere, fixtures, listFixtures, readFixture } from "./fixtures.ts";
+import { areFixturesThere, listFixtures, readFixture, skipWithoutFixtures } from "./fixtures.ts";
 import { goalText } from "./goal-text.ts";
 
 /** What each document means; vmSettings begin with host plugin, source and sequence. See goalText for the notation. */
@@ -146,7 +146,7 @@ const DOCUMENTS: Readonly<Record<string, readonly string[]>> = {
 const read = (name: string): string => readFixture(`hostgaplugin/${name}`);
 
 if (!areFixturesThere) {
-  test.skip(`no sample messages of the platform at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   test("every sample message of the host plugin is judged here", () => {
     expect(listFixtures("hostgaplugin")).toEqual(

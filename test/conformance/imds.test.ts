@@ -2,10 +2,10 @@ import { expect, test } from "bun:test";
 import { imageOrigin } from "../../src/azure/image-origin.ts";
 import { parseCompute, validateInstance } from "../../src/azure/imds.ts";
 import { formatJson, JsonReader } from "../../src/base/json.ts";
-import { areFixturesThere, fixtures, listFixtures, readFixture } from "./fixtures.ts";
+import { areFixturesThere, listFixtures, readFixture, skipWithoutFixtures } from "./fixtures.ts";
 
 if (!areFixturesThere) {
-  test.skip(`no sample messages of the platform at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   const compute = (name: string) =>
     parseCompute(

@@ -12,7 +12,7 @@ import {
 } from "../../src/provision/public-key.ts";
 import { dropInPattern, editSshdConfig, sshdSettings } from "../../src/provision/sshd-settings.ts";
 import { createMachine, LIB } from "../unit/azure/platform.ts";
-import { areFixturesThere, fixtures, readFixture } from "./fixtures.ts";
+import { areFixturesThere, readFixture, skipWithoutFixtures } from "./fixtures.ts";
 
 // The samples under wire/ that are no messages: keys, an encrypted password and an sshd_config.
 
@@ -20,7 +20,7 @@ const KEY = `${LIB}/TransportPrivate.pem` as const;
 const CERTIFICATE = `${LIB}/TransportCert.pem` as const;
 
 if (!areFixturesThere) {
-  test.skip(`no sample files of the reference at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   const wire = (name: string): string => readFixture(`wire/${name}`);
   const spkiDigest = (pem: string): string =>

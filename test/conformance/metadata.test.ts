@@ -7,7 +7,7 @@ import { createWireClient } from "../../src/azure/wire-client.ts";
 import { isAgentError } from "../../src/base/error.ts";
 import { parseJson } from "../../src/base/json.ts";
 import { createMachine, createPlatform, ENDPOINT, LIB, URLS } from "../unit/azure/platform.ts";
-import { areFixturesThere, fixtures, listFixtures, readFixture } from "./fixtures.ts";
+import { areFixturesThere, listFixtures, readFixture, skipWithoutFixtures } from "./fixtures.ts";
 
 // The samples of the abandoned metadata protocol. This version speaks it no more (provisioning.md PROT-07); what its
 // documents are good for is that none of our readers may take them for its own, and one certificate package.
@@ -25,7 +25,7 @@ const JSON_FILES = [
 ];
 
 if (!areFixturesThere) {
-  test.skip(`no sample messages of the platform at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   const read = (name: string): string => readFixture(`metadata/${name}`);
   const code = (parse: () => unknown): string => {

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { isAgentUnwanted, parseOvf, redactOvf } from "../../src/provision/ovf.ts";
 import { parsePublicKeys } from "../../src/provision/public-key.ts";
-import { areFixturesThere, fixtures, readFixture } from "./fixtures.ts";
+import { areFixturesThere, readFixture, skipWithoutFixtures } from "./fixtures.ts";
 
 if (!areFixturesThere) {
-  test.skip(`no sample files of the reference at ${fixtures}`, () => undefined);
+  skipWithoutFixtures();
 } else {
   test.each([
     ["ovf-env.xml", true],

@@ -1,11 +1,11 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { isEvent, type FabricEvent } from "../fabric/fabric.ts";
 import type { Fault, FaultRule } from "../fabric/fault.ts";
 import type { RequestKind } from "../fabric/request.ts";
 import type { Scenario } from "../fabric/scenario.ts";
 import { DEMO_PACKAGE, demoExtension, firstBoot } from "../fabric/scenarios.ts";
 import { certificatesXml, makeCertificate } from "../unit/azure/platform.ts";
-import { missing, testUnless } from "../support/skip.ts";
+import { concurrentUnless, missing } from "../support/skip.ts";
 import { startGuest, type Guest } from "./guest.ts";
 import { journal } from "./journal.ts";
 import { canSandbox } from "./sandbox.ts";
@@ -16,11 +16,9 @@ import { canSandbox } from "./sandbox.ts";
  */
 
 const able = canSandbox();
-const faultTest =
-  testUnless(able.ok ? missing({ programs: ["useradd", "openssl", "iptables"] }) : able.reason) ===
-  test
-    ? test.concurrent
-    : test.skip;
+const faultTest = concurrentUnless(
+  able.ok ? missing({ programs: ["useradd", "openssl", "iptables"] }) : able.reason,
+);
 
 /** Requests on the way of a goal state whose content is checked. */
 const DOCUMENTS: readonly RequestKind[] = [

@@ -1,17 +1,15 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { firstBoot } from "../fabric/scenarios.ts";
-import { missing, testUnless } from "../support/skip.ts";
+import { concurrentUnless, missing } from "../support/skip.ts";
 import { AGENT_CONF, startGuest, type Guest } from "./guest.ts";
 import { journal } from "./journal.ts";
 import { canSandbox, isAlive } from "./sandbox.ts";
 
 /** `Agent.Profile` and `-run-exthandlers`: what each does, and what each leaves alone. */
 const able = canSandbox();
-const profileTest =
-  testUnless(able.ok ? missing({ programs: ["useradd", "openssl", "iptables"] }) : able.reason) ===
-  test
-    ? test.concurrent
-    : test.skip;
+const profileTest = concurrentUnless(
+  able.ok ? missing({ programs: ["useradd", "openssl", "iptables"] }) : able.reason,
+);
 
 /** With the firewall on, so that it shows whether the machine is kept. */
 const CONF = AGENT_CONF.replace("OS.EnableFirewall=n", "OS.EnableFirewall=y");

@@ -1,9 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { isEvent, type FabricEvent } from "../fabric/fabric.ts";
 import { header, type RecordedRequest } from "../fabric/request.ts";
 import type { GoalStateDescription, Scenario } from "../fabric/scenario.ts";
 import { DEMO_SECRET, demoExtension, firstBoot } from "../fabric/scenarios.ts";
-import { missing, testUnless } from "../support/skip.ts";
+import { concurrentUnless, missing } from "../support/skip.ts";
 import { startGuest, type Guest } from "./guest.ts";
 import { journal } from "./journal.ts";
 import { canSandbox } from "./sandbox.ts";
@@ -11,10 +11,9 @@ import { canSandbox } from "./sandbox.ts";
 /** The compiled agent in the less usual situations of the protocol; the emulated host checks every request. */
 
 const able = canSandbox();
-const guestTest =
-  testUnless(able.ok ? missing({ programs: ["useradd", "openssl"] }) : able.reason) === test
-    ? test.concurrent
-    : test.skip;
+const guestTest = concurrentUnless(
+  able.ok ? missing({ programs: ["useradd", "openssl"] }) : able.reason,
+);
 
 guestTest(
   "wire-protocol.md STAT-41 STAT-42 STAT-43 STAT-46: a page blob is created and filled with whole pages, padded with spaces, through the host plugin",

@@ -1,13 +1,13 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { testUnless } from "../support/skip.ts";
 import { existsSync, readFileSync } from "node:fs";
 import { canSandbox, createSandbox, isAlive } from "./sandbox.ts";
 
 const able = canSandbox();
-const sandboxTest = able.ok ? test : test.skip;
-const why = able.ok ? "" : ` (skipped: ${able.reason})`;
+const sandboxTest = testUnless(able.ok ? undefined : able.reason);
 
 sandboxTest(
-  `a user made in a sandbox exists there and is listed as a change, not on the machine${why}`,
+  `a user made in a sandbox exists there and is listed as a change, not on the machine`,
   async () => {
     const before = readFileSync("/etc/passwd", "utf8");
     await using sandbox = await createSandbox();
@@ -25,7 +25,7 @@ sandboxTest(
 );
 
 sandboxTest(
-  `a sandbox hides host keys and the agent's state, has safe devices and no route out${why}`,
+  `a sandbox hides host keys and the agent's state, has safe devices and no route out`,
   async () => {
     await using sandbox = await createSandbox();
     const devices = await sandbox.run(
@@ -39,7 +39,7 @@ sandboxTest(
 );
 
 sandboxTest(
-  `the cable joins guest and platform; processes are killed by id; nothing stays${why}`,
+  `the cable joins guest and platform; processes are killed by id; nothing stays`,
   async () => {
     let pid: number;
     let scratch: string;
@@ -82,25 +82,22 @@ sandboxTest(
   },
 );
 
-sandboxTest(
-  `a sandbox ends with the process that made it, also when that is killed${why}`,
-  async () => {
-    const script = `import { createSandbox } from ${JSON.stringify(import.meta.dir + "/sandbox.ts")};
+sandboxTest(`a sandbox ends with the process that made it, also when that is killed`, async () => {
+  const script = `import { createSandbox } from ${JSON.stringify(import.meta.dir + "/sandbox.ts")};
     const s = await createSandbox({ network: "pair" }); s.spawn(["sleep", "1000"]); console.log(s.pid, s.scratch); await Bun.sleep(60000);`;
-    const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
-    const reader = child.stdout.getReader();
-    const line = new TextDecoder().decode((await reader.read()).value);
-    const [pid, scratch] = line.trim().split(" ");
-    expect(isAlive(Number(pid))).toBe(true);
-    child.kill("SIGKILL");
-    const deadline = Date.now() + 4000;
-    while (isAlive(Number(pid)) && Date.now() < deadline) await Bun.sleep(20);
-    expect(isAlive(Number(pid))).toBe(false);
-    await Bun.sleep(100);
-    expect(existsSync(`${scratch}/fs`)).toBe(false);
-    if (existsSync(scratch!)) rmSyncQuietly(scratch!);
-  },
-);
+  const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
+  const reader = child.stdout.getReader();
+  const line = new TextDecoder().decode((await reader.read()).value);
+  const [pid, scratch] = line.trim().split(" ");
+  expect(isAlive(Number(pid))).toBe(true);
+  child.kill("SIGKILL");
+  const deadline = Date.now() + 4000;
+  while (isAlive(Number(pid)) && Date.now() < deadline) await Bun.sleep(20);
+  expect(isAlive(Number(pid))).toBe(false);
+  await Bun.sleep(100);
+  expect(existsSync(`${scratch}/fs`)).toBe(false);
+  if (existsSync(scratch!)) rmSyncQuietly(scratch!);
+});
 
 function rmSyncQuietly(directory: string): void {
   Bun.spawnSync(["rm", "-rf", "--one-file-system", directory]);

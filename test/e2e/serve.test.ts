@@ -1,19 +1,17 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { VERSION } from "../../src/base/identity.ts";
 import type { RecordedRequest } from "../fabric/request.ts";
 import { DEMO_PACKAGE, firstBoot } from "../fabric/scenarios.ts";
-import { missing, testUnless } from "../support/skip.ts";
+import { concurrentUnless, missing } from "../support/skip.ts";
 import { AGENT_CONF, startGuest, type Guest } from "./guest.ts";
 import { journal } from "./journal.ts";
 import { canSandbox } from "./sandbox.ts";
 
 /** The part of the agent that handles goal states: how it starts, how often it looks, how it ends. */
 const able = canSandbox();
-const serveTest =
-  testUnless(able.ok ? missing({ programs: ["useradd", "openssl", "pgrep"] }) : able.reason) ===
-  test
-    ? test.concurrent
-    : test.skip;
+const serveTest = concurrentUnless(
+  able.ok ? missing({ programs: ["useradd", "openssl", "pgrep"] }) : able.reason,
+);
 
 const LIB = "/var/lib/waagent";
 

@@ -41,3 +41,9 @@ export function testUnless(reason: string | undefined): typeof test {
   if (list !== undefined) fs.appendFileSync(list, `${reason}\n`);
   return test.skip as typeof test;
 }
+
+/** Like `testUnless`, and run beside the other tests of its file that are of this kind. */
+export function concurrentUnless(reason: string | undefined): typeof test {
+  const known = testUnless(reason);
+  return reason === undefined ? (test.concurrent as typeof test) : known;
+}

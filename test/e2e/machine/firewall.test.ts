@@ -1,11 +1,11 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { testUnless } from "../../support/skip.ts";
 import path from "node:path";
 import { canSandbox, type Sandbox } from "../sandbox.ts";
 import { createMachineSandbox, operate } from "./support.ts";
 
 const able = canSandbox();
-const sandboxTest = able.ok ? test : test.skip;
-const why = able.ok ? "" : ` (skipped: ${able.reason})`;
+const sandboxTest = testUnless(able.ok ? undefined : able.reason);
 
 const WIRESERVER = "168.63.129.16";
 const PORTS = [80, 32526, 53] as const;
@@ -77,7 +77,7 @@ async function addForeignRules(sandbox: Sandbox, tool: (typeof TOOLS)[number]): 
 
 for (const tool of TOOLS) {
   sandboxTest(
-    `extensions.md FW-01 FW-03 FW-07 DB-38: with real ${tool} only root reaches the WireServer, DNS stays open, foreign rules stay, removal leaves nothing${why}`,
+    `extensions.md FW-01 FW-03 FW-07 DB-38: with real ${tool} only root reaches the WireServer, DNS stays open, foreign rules stay, removal leaves nothing`,
     async () => {
       await using sandbox = await createMachineSandbox({ network: "pair" });
       await listen(sandbox);
@@ -107,7 +107,7 @@ for (const tool of TOOLS) {
   );
 
   sandboxTest(
-    `Firewall.CoverForwarded: with real ${tool} a namespace that is routed through the VM is covered with the option only${why}`,
+    `Firewall.CoverForwarded: with real ${tool} a namespace that is routed through the VM is covered with the option only`,
     async () => {
       await using sandbox = await createMachineSandbox({ network: "pair" });
       await listen(sandbox);
@@ -144,7 +144,7 @@ for (const tool of TOOLS) {
 
 for (const tool of ["iptables-nft", "iptables-legacy"] as const) {
   sandboxTest(
-    `extensions.md FW-03 FW-04 FW-06: with real ${tool} the Python agent's own check accepts our rules, and its old rule is replaced${why}`,
+    `extensions.md FW-03 FW-04 FW-06: with real ${tool} the Python agent's own check accepts our rules, and its old rule is replaced`,
     async () => {
       await using sandbox = await createMachineSandbox({ network: "pair" });
       await chooseTool(sandbox, tool);
@@ -166,7 +166,7 @@ for (const tool of ["iptables-nft", "iptables-legacy"] as const) {
 }
 
 sandboxTest(
-  `extensions.md DB-39: where the security table cannot be used nft takes over${why}`,
+  `extensions.md DB-39: where the security table cannot be used nft takes over`,
   async () => {
     await using sandbox = await createMachineSandbox({ network: "pair" });
     await listen(sandbox);
@@ -191,10 +191,12 @@ exit 3
 const firewalld =
   Bun.which("firewalld", { PATH: "/usr/sbin:/usr/bin" }) !== null &&
   Bun.which("dbus-daemon") !== null;
-const firewalldTest = able.ok && firewalld ? test : test.skip;
+const firewalldTest = testUnless(
+  !able.ok ? able.reason : firewalld ? undefined : "firewalld or dbus-daemon is missing",
+);
 
 firewalldTest(
-  `extensions.md FW-10: with real firewalld the rules survive its reload, a legacy rule is replaced, removal leaves nothing of ours${firewalld ? why : " (skipped: no firewalld here)"}`,
+  `extensions.md FW-10: with real firewalld the rules survive its reload, a legacy rule is replaced, removal leaves nothing of ours`,
   async () => {
     await using sandbox = await createMachineSandbox({ network: "pair" });
     await listen(sandbox);

@@ -1,4 +1,5 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { testUnless } from "../../support/skip.ts";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -9,8 +10,7 @@ import { createMachineSandbox, operate } from "./support.ts";
 
 const able = canSandbox();
 const problem = able.ok ? loopProblem() : able.reason;
-const diskTest = problem === undefined ? test : test.skip;
-const why = problem === undefined ? "" : ` (skipped: ${problem})`;
+const diskTest = testUnless(problem);
 
 type Generation = 1 | 2;
 const MOUNT_POINT = "/mnt/resource";
@@ -125,7 +125,7 @@ const FORMATTED: readonly (readonly [string, Generation, (disk: LoopDisk) => voi
 
 for (const [name, generation, prepare, fileSystem] of FORMATTED) {
   diskTest(
-    `system.md DISK-12 DISK-17 DISK-20 DISK-21 BET-02: generation ${generation}, ${name} becomes ${fileSystem}, is used again at the next start, and no other disk is written${why}`,
+    `system.md DISK-12 DISK-17 DISK-20 DISK-21 BET-02: generation ${generation}, ${name} becomes ${fileSystem}, is used again at the next start, and no other disk is written`,
     async () => {
       using disk = createLoopDisk();
       using other = createLoopDisk({ mib: 16 });
@@ -258,7 +258,7 @@ const REFUSED: readonly (readonly [string, (disk: LoopDisk) => void, RegExp])[] 
 
 for (const [name, prepare, reason] of REFUSED) {
   diskTest(
-    `system.md BET-01 DISK-22: ${name} in the temporary disk's slot is not written, and the reason is reported${why}`,
+    `system.md BET-01 DISK-22: ${name} in the temporary disk's slot is not written, and the reason is reported`,
     async () => {
       using disk = createLoopDisk({ mib: 320 });
       prepare(disk);
@@ -280,7 +280,7 @@ for (const [name, prepare, reason] of REFUSED) {
 }
 
 diskTest(
-  `system.md PEER-18: NTFS without a driver is formatted with the platform's label only${why}`,
+  `system.md PEER-18: NTFS without a driver is formatted with the platform's label only`,
   async () => {
     for (const [label, state] of [
       ["Temporary Storage", "mounted"],
@@ -304,7 +304,7 @@ diskTest(
 );
 
 diskTest(
-  `system.md DISK-19 BET-01: a mount that fails is tried again and never leads to a format${why}`,
+  `system.md DISK-19 BET-01: a mount that fails is tried again and never leads to a format`,
   async () => {
     using disk = createLoopDisk({ mib: 64 });
     onePartition(disk);
@@ -332,7 +332,7 @@ diskTest(
 );
 
 diskTest(
-  `system.md DISK-11 DISK-21 PKG-12: a disk that is mounted elsewhere is used there; an immutable warning file is only a warning${why}`,
+  `system.md DISK-11 DISK-21 PKG-12: a disk that is mounted elsewhere is used there; an immutable warning file is only a warning`,
   async () => {
     using disk = createLoopDisk({ mib: 64 });
     onePartition(disk);
@@ -361,7 +361,7 @@ diskTest(
 );
 
 diskTest(
-  `system.md PKG-15 BET-33: a disk that fstab gives to cloud-init or azure-vm-utils is left to them${why}`,
+  `system.md PKG-15 BET-33: a disk that fstab gives to cloud-init or azure-vm-utils is left to them`,
   async () => {
     using disk = createLoopDisk({ mib: 64 });
     platformDisk(disk, "msdos");

@@ -1,12 +1,12 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { testUnless } from "../../support/skip.ts";
 import { canSandbox } from "../sandbox.ts";
 import { createLoopDisk, host, loopProblem } from "./loop-disk.ts";
 import { createMachineSandbox, operate } from "./support.ts";
 
 const able = canSandbox();
 const problem = able.ok ? loopProblem() : able.reason;
-const diskTest = problem === undefined ? test : test.skip;
-const why = problem === undefined ? "" : ` (skipped: ${problem})`;
+const diskTest = testUnless(problem);
 
 /** swapon acts on the whole machine, so this one only tells what the real one would have seen. */
 const SWAPON = `#!/bin/sh
@@ -19,7 +19,7 @@ echo "$1" > /run/swapped
 
 for (const fileSystem of ["ext4", "ext3", "xfs", "btrfs"])
   diskTest(
-    `system.md SWAP-02 SWAP-08 SWAP-09 BET-05: on ${fileSystem} the swap file is whole, without holes, and 0600${why}`,
+    `system.md SWAP-02 SWAP-08 SWAP-09 BET-05: on ${fileSystem} the swap file is whole, without holes, and 0600`,
     async () => {
       using disk = createLoopDisk({ mib: 448 });
       host(`mkfs.${fileSystem}`, fileSystem.startsWith("ext") ? "-F" : "-f", disk.device);
