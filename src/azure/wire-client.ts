@@ -1,5 +1,10 @@
 import { AgentError, describe, isAgentError } from "../base/error.ts";
-import { HOST_PLUGIN_PORT, requestWithRetry, type HttpErrorCounts } from "./retry.ts";
+import {
+  HOST_PLUGIN_PORT,
+  requestWithRetry,
+  type HttpErrorCounts,
+  type RetryPolicy,
+} from "./retry.ts";
 import { parseGoalState, parseVersions, type GoalStateDocument } from "./goal-state-document.ts";
 import type { HttpRequest } from "../system/http.ts";
 import type { System } from "../system/system.ts";
@@ -48,15 +53,8 @@ export interface GetOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface PostOptions {
+export interface PostOptions extends RetryPolicy {
   readonly what: string;
-  readonly okStatuses?: readonly number[];
-  readonly attempts?: number;
-  readonly delayMs?: number;
-  readonly maxDelayMs?: number;
-  readonly throttleDelayMs?: number;
-  readonly throttledAttempts?: number;
-  readonly totalMs?: number;
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -1,7 +1,8 @@
 import path from "node:path";
 import { compile, nativeTarget } from "../../build.ts";
+import { AGENT_CONF } from "../e2e/guest.ts";
 import { insertDvd, startHost } from "../e2e/host.ts";
-import { installReference, REFERENCE_CONF, startReference } from "../e2e/reference.ts";
+import { installReference, startReference } from "../e2e/reference.ts";
 import { createSandbox, type Sandbox, type SandboxProcess } from "../e2e/sandbox.ts";
 import { type Fabric, isEvent } from "../fabric/fabric.ts";
 import type { Scenario } from "../fabric/scenario.ts";
@@ -88,7 +89,7 @@ export async function start(
 
 /** What both agents run with; `period` in seconds. */
 export function benchConfiguration(period: number): string {
-  return REFERENCE_CONF.replaceAll(
+  return AGENT_CONF.replaceAll(
     /^(Extensions\.(?:Initial)?GoalStatePeriod)=.*$/gm,
     `$1=${period}`,
   ).replace("Logs.Console=y", "Logs.Console=n");

@@ -5,7 +5,7 @@ import type { Scenario } from "../fabric/scenario.ts";
 import { insertDvd, startHost } from "./host.ts";
 import { createSandbox, type Sandbox, type SandboxProcess } from "./sandbox.ts";
 
-/** Period of one second, and nothing that needs disks. */
+/** Period of one second, and nothing that needs disks; good for the Python agent too. */
 export const AGENT_CONF = `Provisioning.Agent=waagent
 Provisioning.RegenerateSshHostKeyPair=y
 Provisioning.SshHostKeyPairType=ed25519

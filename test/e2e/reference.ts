@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { missing } from "../support/skip.ts";
+import { AGENT_CONF } from "./guest.ts";
 import type { Sandbox, SandboxProcess } from "./sandbox.ts";
 
 const INSTALLED = "/usr/lib/python3/dist-packages/azurelinuxagent";
@@ -22,26 +23,13 @@ export function referenceMissing(): string | undefined {
   return "Debian's waagent package is neither installed nor can apt-get download it";
 }
 
-/** Period of one second, no updates, nothing that needs disks or the Debian network scripts. */
-export const REFERENCE_CONF = `Provisioning.Agent=waagent
-Provisioning.RegenerateSshHostKeyPair=y
-Provisioning.SshHostKeyPairType=ed25519
-Provisioning.MonitorHostName=n
-ResourceDisk.Format=n
-AutoUpdate.Enabled=n
-OS.EnableFirewall=n
-Extensions.GoalStatePeriod=1
-Extensions.InitialGoalStatePeriod=1
-Logs.Console=y
-`;
-
 /**
  * Puts Debian's unmodified agent into the sandbox. The package is unpacked, not installed: it conflicts with
  * network-manager, which the machine may need for other tests.
  */
 export async function installReference(
   sandbox: Sandbox,
-  configuration = REFERENCE_CONF,
+  configuration = AGENT_CONF,
 ): Promise<void> {
   if (!existsSync(INSTALLED)) {
     const file = archive();
