@@ -1,8 +1,8 @@
 import * as fs from "node:fs";
-import path from "node:path";
 import * as zlib from "node:zlib";
 import { AgentError, errnoOf } from "../base/error.ts";
 import type { Root, SystemPath } from "./root.ts";
+import { temporaryBeside } from "./temporary.ts";
 
 /** Writes a ZIP archive member by member with little memory; the file appears under its name when it is complete. */
 export interface ZipWriter {
@@ -51,7 +51,6 @@ const UTF8 = 0x800;
  * (`system.md` LOGC-10). A collection takes some milliseconds.
  */
 const COLLECT_GARBAGE_AFTER = 1 * 1024 * 1024;
-let counter = 0;
 
 /** Errors: AgentError "io" when the file cannot be created. Default mode 0600. */
 export function createZip(
@@ -60,11 +59,7 @@ export function createZip(
   options: { readonly mode?: number; readonly level?: number } = {},
 ): ZipWriter {
   const target = system.root.real(file);
-  counter += 1;
-  const temporary = path.join(
-    path.dirname(target),
-    `.${path.basename(target).slice(0, 200)}.${process.pid}.${counter}.tmp`,
-  );
+  const temporary = temporaryBeside(target);
   let descriptor: number | undefined;
   try {
     descriptor = fs.openSync(temporary, "wx", options.mode ?? 0o600);

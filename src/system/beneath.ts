@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import { AgentError, errnoOf } from "../base/error.ts";
 import type { Owner } from "./files.ts";
 import type { Root, SystemPath } from "./root.ts";
+import { temporaryBeside } from "./temporary.ts";
 
 /**
  * A file in a directory that belongs to somebody else (a user's home). Every part below `base` is opened relative to
@@ -102,8 +103,7 @@ function replace(
     (old.stat.mode & 0o7777) === mode
   )
     return false;
-  const temporary = inside(directory, `.${name}.${process.pid}.tmp`);
-  fs.rmSync(temporary, { force: true });
+  const temporary = temporaryBeside(inside(directory, name));
   try {
     const descriptor = fs.openSync(temporary, "wx", 0o600);
     try {

@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import path from "node:path";
 import { AgentError, describe, errnoOf } from "../base/error.ts";
 import type { Root, SystemPath } from "./root.ts";
+import { temporaryBeside } from "./temporary.ts";
 
 /**
  * The file system below a Root. Small files are read and written synchronously: state on disk must be whole
@@ -88,7 +89,6 @@ export interface WriteOptions {
 }
 
 const DEFAULT_MAX_BYTES = 64 * 1024 * 1024;
-let temporaryCounter = 0;
 
 export function createFiles(root: Root): Files {
   const real = (file: SystemPath): string => root.real(file);
@@ -172,12 +172,7 @@ export function createFiles(root: Root): Files {
 
   const write = (file: SystemPath, data: string | Uint8Array, options: WriteOptions = {}): void =>
     guard("write", file, (realPath) => {
-      const directory = path.dirname(realPath);
-      temporaryCounter += 1;
-      const temporary = path.join(
-        directory,
-        `.${path.basename(realPath).slice(0, 200)}.${process.pid}.${temporaryCounter}.tmp`,
-      );
+      const temporary = temporaryBeside(realPath);
       const durable = options.durable ?? true;
       const mode = options.mode ?? 0o600;
       try {
@@ -199,7 +194,7 @@ export function createFiles(root: Root): Files {
         fs.rmSync(temporary, { force: true });
         throw error;
       }
-      if (durable) syncDirectory(directory);
+      if (durable) syncDirectory(path.dirname(realPath));
     });
 
   return {

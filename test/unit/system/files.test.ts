@@ -40,6 +40,30 @@ describe("files", () => {
     expect(readdirSync(directory).filter((name) => name.endsWith(".tmp"))).toEqual([]);
   });
 
+  test("a write removes what killed processes left of the same file, and nothing else", () => {
+    mkdirp("killed");
+    const place = path.join(directory, "killed");
+    const another = Bun.spawn([process.execPath, "-e", "await Bun.sleep(60_000)"]);
+    try {
+      const gone = [
+        ".state.999999-0a1b2c3d.4.tmp",
+        `.state.${process.pid}-0a1b2c3d.1.tmp`,
+        ".state.1-0a1b2c3d.1.tmp",
+      ];
+      const kept = [
+        `.state.${another.pid}-0a1b2c3d.4.tmp`,
+        ".other.999999-0a1b2c3d.4.tmp",
+        ".state.999999-0a1b2c3d.4.tmp.keep",
+        ".state.tmp",
+      ];
+      for (const name of [...gone, ...kept]) writeFileSync(path.join(place, name), "secret");
+      files().write("/killed/state", "new");
+      expect(readdirSync(place).sort()).toEqual([...kept, "state"].sort());
+    } finally {
+      another.kill("SIGKILL");
+    }
+  });
+
   test("a failed write keeps the old content and names the file", () => {
     mkdirp("occupied/inside");
     expect(() => files().write("/occupied", "x")).toThrow("Could not write /occupied");
