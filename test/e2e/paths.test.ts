@@ -44,7 +44,9 @@ const OURS = [
 function written(sandbox: Sandbox): string[] {
   const inRun = fs.readdirSync(`${sandbox.root}/run`, { recursive: true }) as string[];
   const volatile = inRun
-    .filter((name) => fs.statSync(`${sandbox.root}/run/${name}`).isFile())
+    .filter((name) =>
+      fs.lstatSync(`${sandbox.root}/run/${name}`, { throwIfNoEntry: false })?.isFile(),
+    )
     .map((name) => `/run/${name}`);
   return sandbox
     .changes()

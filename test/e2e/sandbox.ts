@@ -12,6 +12,7 @@ import { lstatSync, mkdirSync, writeFileSync, type Stats } from "node:fs";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { errnoOf } from "../../src/base/error.ts";
 
 /**
  * A throw-away machine: private mount, network, pid, uts and ipc namespaces over an overlay of this machine's own
@@ -411,11 +412,17 @@ function listUpper(upper: string): Change[] {
   const changes: Change[] = [];
   const walk = (directory: string): void => {
     for (const name of readdirSync(upper + directory)) {
-      const file = `${directory}/${name}`;
-      const stats = lstatSync(upper + file);
-      changes.push(describe(upper, file, stats));
-      if (stats.isDirectory()) walk(file);
+      try {
+        look(`${directory}/${name}`);
+      } catch (error) {
+        if (errnoOf(error) !== "ENOENT") throw error; // a living agent removed it meanwhile
+      }
     }
+  };
+  const look = (file: string): void => {
+    const stats = lstatSync(upper + file);
+    changes.push(describe(upper, file, stats));
+    if (stats.isDirectory()) walk(file);
   };
   walk("");
   return changes.sort((a, b) => (a.path < b.path ? -1 : 1));
