@@ -1,3 +1,4 @@
+import type { HealthTarget } from "../azure/health.ts";
 import { createHistory, type History } from "../azure/history.ts";
 import { createDhcpProbe, type DhcpProbe } from "../machine/dhcp.ts";
 import { findLeasedEndpoint } from "../machine/dhcp-leases.ts";
@@ -6,6 +7,7 @@ import { detectEndpoint, forgetEndpoint, savedEndpoint } from "../azure/endpoint
 import { createHttpErrorCounts, type HttpErrorCounts } from "../azure/retry.ts";
 import type { HostObservation } from "../azure/host-plugin.ts";
 import { openSession, type Session } from "../azure/session.ts";
+import type { WireClient } from "../azure/wire-client.ts";
 import type { System } from "../system/system.ts";
 import type { AgentContext } from "./context.ts";
 import { libDirectory, seconds } from "./settings.ts";
@@ -16,6 +18,10 @@ import { libDirectory, seconds } from "./settings.ts";
 export interface Connection {
   /** Errors: AgentError "protocol-not-found" when the platform did not answer for about an hour, "cancelled". */
   open(signal: AbortSignal): Promise<Session>;
+  /**
+   * Whom to report health to, known some requests before the session is open. Errors: those of `open`.
+   */
+  identify(signal: AbortSignal): Promise<Identity>;
   /** The open session. */
   session(): Session | undefined;
   readonly errors: HttpErrorCounts;
@@ -24,6 +30,12 @@ export interface Connection {
   readonly history: History;
   /** Our own DHCP exchange; undefined where the system has none (DHCP-02). */
   readonly dhcp: DhcpProbe | undefined;
+}
+
+export interface Identity {
+  readonly wire: WireClient;
+  /** As the newest goal state has it. */
+  readonly target: HealthTarget;
 }
 
 export function createConnection(
@@ -45,16 +57,23 @@ export function createConnection(
     : undefined;
   let opening: Promise<Session> | undefined;
   let session: Session | undefined;
+  const first = Promise.withResolvers<Identity>();
+  let identity = first.promise;
 
   const connect = async (endpoint: string, signal?: AbortSignal): Promise<Session> => {
     const opened = await openSession(system, endpoint, {
       libDir,
       openssl: config["OS.OpensslPath"],
+      fips: isFipsMachine(system, config),
       fresh: isDaemon,
       periodMs: seconds(config["Extensions.GoalStatePeriod"]),
       fastTrack: config["Debug.EnableFastTrack"],
       errors,
       history: history.begin,
+      onDocument: (wire, target) => {
+        first.resolve({ wire, target });
+        identity = Promise.resolve({ wire, target });
+      },
       onObservation: (observation) => connection.onObservation(observation),
       signal,
     });
@@ -91,8 +110,20 @@ export function createConnection(
         opening = undefined;
       }
     },
+    identify: async (signal) => {
+      const open = connection.open(signal);
+      open.catch(() => undefined); // when it fails later, whoever needs the whole session is told
+      await Promise.race([open, first.promise]);
+      return identity;
+    },
   };
   return connection;
+}
+
+/** Because the kernel was told so at boot, or the configuration says it. */
+function isFipsMachine(system: Pick<System, "files">, config: AgentContext["config"]): boolean {
+  const kernel = system.files.readTextIfExists("/proc/sys/crypto/fips_enabled")?.trim();
+  return config["OS.EnableFIPS"] || kernel === "1";
 }
 
 /** At each start of the daemon detection runs afresh: an image may have moved (`system.md` DAEMON-09 step 3). */

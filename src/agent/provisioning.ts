@@ -1,10 +1,4 @@
-import {
-  reportHealth,
-  reportRoleProperties,
-  type Health,
-  type HealthTarget,
-} from "../azure/health.ts";
-import type { GoalState } from "../azure/goal-state.ts";
+import { reportHealth, reportRoleProperties, type Health } from "../azure/health.ts";
 import { isAgentError } from "../base/error.ts";
 import { AGENT_NAME } from "../base/identity.ts";
 import { publishHostName } from "../machine/publish-hostname.ts";
@@ -47,28 +41,21 @@ function createProvisioningPlatform(
   signal: AbortSignal,
 ): ProvisioningPlatform {
   const report = async (health: Health): Promise<boolean> => {
-    const { wire, goals } = await connection.open(signal);
-    const goal = goals.current();
-    return goal !== undefined && reportHealth(system, wire, targetOf(goal), { health, signal });
+    const { wire, target } = await connection.identify(signal);
+    return reportHealth(system, wire, target, { health, signal });
   };
   return {
+    identify: async () => void (await connection.identify(signal)),
     detect: async () => void (await connection.open(signal)),
     reportNotReady: (subStatus, description) =>
       report({ state: "NotReady", subStatus, description }),
     reportReady: () => report({ state: "Ready" }),
     reportFingerprint: async (fingerprint) => {
-      const { wire, goals } = await connection.open(signal);
-      const goal = goals.current();
-      if (goal === undefined) return;
+      const { wire, target } = await connection.identify(signal);
       const properties = { CertificateThumbprint: fingerprint };
-      await reportRoleProperties(wire, targetOf(goal), properties, { signal });
+      await reportRoleProperties(wire, target, properties, { signal });
     },
   };
-}
-
-function targetOf(goal: GoalState): HealthTarget {
-  const { containerId, instanceId } = goal.vm;
-  return { incarnation: goal.incarnation, containerId, instanceId };
 }
 
 async function repeat(

@@ -66,6 +66,8 @@ export interface GoalStateClientOptions {
   readonly vmSettings?: VmSettingsClient | undefined;
   /** Where a changed goal state is kept; absent: nowhere. */
   readonly history?: OpenHistory | undefined;
+  /** Told each goal state before anything in it is fetched. */
+  readonly onDocument?: ((document: GoalStateDocument) => void) | undefined;
   /** Wait before the last look for missing certificates (GS-41), ms. */
   readonly periodMs: number;
 }
@@ -245,6 +247,7 @@ export function createGoalStateClient(
     signal: AbortSignal | undefined,
   ): Promise<GoalStateUpdate> => {
     const { document, text } = await wire.goalState(signal);
+    options.onDocument?.(document);
     const incarnationChanged = document.incarnation !== wireState?.document.incarnation;
     const { outcome, degraded } = await askVmSettings(force, signal);
     if (outcome.kind === "stopped") stoppedAt = outcome.lastTimestamp;

@@ -4,6 +4,7 @@ import type { System } from "../system/system.ts";
 import { createCertificateStore } from "./certificates.ts";
 import { createStorage, type Storage } from "./download.ts";
 import { createGoalStateClient, type GoalStateClient } from "./goal-state-client.ts";
+import type { GoalStateDocument } from "./goal-state-document.ts";
 import type { OpenHistory } from "./history-entry.ts";
 import { createHostPlugin, type HostObservation, type HostPlugin } from "./host-plugin.ts";
 import type { HttpErrorCounts } from "./retry.ts";
@@ -36,6 +37,8 @@ export interface SessionOptions {
   readonly libDir: SystemPath;
   /** `OS.OpensslPath`. */
   readonly openssl: string;
+  /** The machine is held to FIPS 140. */
+  readonly fips: boolean;
   /** The daemon makes a new transport pair once per boot; another process uses the one on disk (CERT-03, DB-26). */
   readonly fresh: boolean;
   /** `Debug.EnableFastTrack`. */
@@ -45,6 +48,8 @@ export interface SessionOptions {
   readonly errors?: HttpErrorCounts | undefined;
   readonly onObservation?: ((observation: HostObservation) => void) | undefined;
   readonly history?: OpenHistory | undefined;
+  /** Called with each goal state the WireServer gives, before anything in it is fetched. */
+  readonly onDocument?: ((wire: WireClient, document: GoalStateDocument) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -83,6 +88,7 @@ export async function openSession(
     transport,
     vmSettings,
     history: options.history,
+    onDocument: (document) => options.onDocument?.(wire, document),
     periodMs: options.periodMs,
   });
   try {
@@ -98,7 +104,7 @@ export async function openSession(
 /** CERT-03: without a pair the agent still runs, it only cannot receive secrets. */
 async function makeTransport(
   system: System,
-  options: Pick<SessionOptions, "libDir" | "openssl" | "fresh" | "signal">,
+  options: Pick<SessionOptions, "libDir" | "openssl" | "fips" | "fresh" | "signal">,
 ): Promise<Transport | undefined> {
   try {
     return await ensureTransport(system, options.libDir, options);

@@ -11,7 +11,6 @@ import { emptyJournal, readJournal, writeJournal, type Journal } from "./journal
 import { readCopy, readMedium } from "./media.ts";
 import type { OvfEnvironment } from "./ovf.ts";
 import type { ProvisionOptions, ProvisionOutcome } from "./outcome.ts";
-import { detectOnce } from "./platform.ts";
 import { provisioningFailed, tellStarting, type Reporter } from "./report.ts";
 import { makeHostKeys, STEPS, type StepContext } from "./steps.ts";
 
@@ -33,12 +32,10 @@ export async function provisionFromMedium(
   const reporter: Reporter = { platform, vmId, agent };
   const started = system.clock.monotonic();
   const secrets: Secret[] = [];
-  const detect = detectOnce(platform);
   try {
     const document = await run(system, config, {
       ...options,
       reporter,
-      detect,
       secrets,
     });
     return await finish(system, config, {
@@ -54,7 +51,6 @@ export async function provisionFromMedium(
       what: "Provisioning",
       reporter,
       secrets,
-      detect,
       started,
     });
   }
@@ -68,7 +64,6 @@ async function run(
     readonly vmId: string;
     readonly checkCloudInit: boolean;
     readonly reporter: Reporter;
-    readonly detect: () => Promise<void>;
     readonly secrets: Secret[];
   },
 ): Promise<OvfEnvironment> {
@@ -88,15 +83,16 @@ async function run(
   const regenerate = config["Provisioning.RegenerateSshHostKeyPair"] && !isDone("host-keys");
   const hostKeys = regenerate ? makeHostKeys(system, config) : undefined;
   hostKeys?.catch(() => {});
-  const detecting = options.detect();
+  const detecting = options.platform.detect();
   detecting.catch(() => {});
   try {
     const { document, device } = await readDocument(system, config, isDone("password"));
     if (document.password !== undefined) options.secrets.push(document.password);
     for (const warning of document.warnings) system.log.warning(warning);
     afterStep("read-document");
-    await detecting;
-    afterStep("detect");
+    // The certificates may come while users are made; without the endpoint nothing is begun (PROV-09, PROV-10).
+    await options.platform.identify();
+    afterStep("identify");
     await tellStarting(system, options.reporter);
     afterStep("report-starting");
     record({
@@ -112,6 +108,7 @@ async function run(
       record,
       publishHostName: options.publishHostName,
       hostKeys,
+      certificates: detecting,
     };
     for (const step of STEPS) {
       if (isDone(step.name)) continue;
@@ -120,9 +117,11 @@ async function run(
       journal = { ...journal, done: [...journal.done, step.name] };
       if (step.once === true) writeJournal(system, config, journal);
     }
+    await detecting;
+    afterStep("detect");
     return document;
   } catch (error) {
-    await Promise.allSettled([hostKeys, detecting]);
+    await Promise.allSettled([hostKeys]);
     discardWaitingHostKeys(system, config);
     throw error;
   }

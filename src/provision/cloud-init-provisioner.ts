@@ -11,7 +11,6 @@ import { readProvisioningReport } from "./kvp.ts";
 import { copyPath, saveCopy } from "./media.ts";
 import { decodeOvf, parseOvf, type OvfEnvironment } from "./ovf.ts";
 import type { ProvisionOptions, ProvisionOutcome } from "./outcome.ts";
-import { detectOnce } from "./platform.ts";
 import { provisioningFailed, tellStarting, type Reporter } from "./report.ts";
 import { readReportedVmId } from "./vm-id.ts";
 
@@ -34,13 +33,12 @@ export async function provisionWithCloudInit(
   const { platform, vmId, agent, afterStep = () => {} } = options;
   const reporter: Reporter = { platform, vmId, agent };
   const started = system.clock.monotonic();
-  const detect = detectOnce(platform);
   try {
     const document = await waitForDocument(system, config);
     for (const warning of document.warnings) system.log.warning(warning);
     applyGuestAgentWish(system, config, document);
     afterStep("read-document");
-    await detect();
+    await platform.detect();
     afterStep("detect");
     // cloud-init reports by itself; a NotReady after its Ready would take the VM back (DB-25).
     if (!hasReportedReady(system)) await tellStarting(system, reporter);
@@ -60,7 +58,6 @@ export async function provisionWithCloudInit(
       what: "Provisioning with cloud-init",
       reporter,
       secrets: [],
-      detect,
       started,
     });
   }

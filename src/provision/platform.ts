@@ -3,9 +3,11 @@
  * report); tests give one that writes down what it was told.
  */
 export interface ProvisioningPlatform {
+  /** The first part of `detect`, after which reports can be made. Errors: as `detect`. */
+  identify(): Promise<void>;
   /**
    * Finds the endpoint, fetches the goal state and its certificates into the state directory (PROV-09).
-   * Errors: AgentError "protocol-not-found" when the time for it is over.
+   * A success is remembered. Errors: AgentError "protocol-not-found" when the time for it is over.
    */
   detect(): Promise<void>;
   /** Resolves to whether the platform knows now; its own retries are bounded (HLTH-05, DB-23). */
@@ -16,14 +18,4 @@ export interface ProvisioningPlatform {
   reportReady(): Promise<boolean>;
   /** The SSH host key's fingerprint as a role property (HLTH-08). Left out where the platform has no use for it. */
   reportFingerprint?(fingerprint: string): Promise<void>;
-}
-
-/** Finds the platform once. Success is remembered, failure is not: the next caller tries again. */
-export function detectOnce(platform: ProvisioningPlatform): () => Promise<void> {
-  let done = false;
-  return async () => {
-    if (done) return;
-    await platform.detect();
-    done = true;
-  };
 }

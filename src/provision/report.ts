@@ -46,8 +46,6 @@ export async function provisioningFailed(
     readonly reporter: Reporter;
     /** All that the run read; none of them is told. */
     readonly secrets: readonly Secret[];
-    /** Finds the platform, unless that has been done. */
-    readonly detect: () => Promise<void>;
     /** Start of the run on the monotonic clock, ms. */
     readonly started: number;
   },
@@ -56,7 +54,7 @@ export async function provisioningFailed(
   system.log.error(`${run.what} failed: ${failure}`);
   const tell = async (): Promise<boolean> => {
     try {
-      await run.detect();
+      await run.reporter.platform.identify();
     } catch (reason) {
       system.log.error(`The platform cannot be told: ${describe(reason)}`);
       return false;

@@ -36,6 +36,8 @@ export interface StepContext {
   readonly publishHostName: (name: string) => Promise<void>;
   /** Host keys in the making, begun early because RSA takes its time; undefined when they have to be made now. */
   readonly hostKeys: Promise<void> | undefined;
+  /** Fulfilled when the certificates of the goal state are on disk (SSH-25). */
+  readonly certificates: Promise<void>;
 }
 
 export interface Step {
@@ -114,16 +116,18 @@ export const STEPS: readonly Step[] = [
   },
   {
     name: "public-keys",
-    run: async ({ system, config, document }) => {
+    run: async ({ system, config, document, certificates }) => {
       if (document.publicKeys.length === 0) return;
+      if (document.publicKeys.some(({ value }) => value === undefined)) await certificates;
       const account = await requireAccount(system, document.userName);
       await installPublicKeys(system, config, account, { entries: document.publicKeys });
     },
   },
   {
     name: "key-pairs",
-    run: async ({ system, config, document }) => {
+    run: async ({ system, config, document, certificates }) => {
       if (document.keyPairs.length === 0) return;
+      await certificates;
       const account = await requireAccount(system, document.userName);
       await installKeyPairs(system, config, account, { entries: document.keyPairs });
     },

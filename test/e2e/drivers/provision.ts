@@ -52,6 +52,7 @@ const outcome = await provision(system, config, {
   distro,
   agent: "WALinuxAgent/2.15.0.1",
   platform: {
+    identify: async () => undefined,
     detect: async () => tell("detect"),
     reportNotReady: async (subStatus, description) => {
       tell("NotReady", subStatus, description);

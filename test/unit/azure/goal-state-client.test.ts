@@ -44,6 +44,7 @@ function world(options: { openssl?: boolean } = {}): World {
         libDir: LIB,
         openssl: "openssl",
         fresh: true,
+        fips: false,
         fastTrack,
         periodMs: 6000,
         history: (tag) => history.begin(tag),

@@ -27,6 +27,7 @@ test("wire-protocol.md MAP-01 MAP-02 MAP-03 MAP-04 MAP-05 MAP-06 GS-13 CERT-13 F
     libDir: LIB,
     openssl: "openssl",
     fresh: true,
+    fips: false,
     fastTrack: false,
     periodMs: 6000,
   });

@@ -112,7 +112,7 @@ describe("with cloud-init", () => {
     const { outcome, told } = await run(system);
     const text = `[ProvisionError] Giving up on ${COPY}: cloud-init did not write it in 1800 s`;
     expect(outcome.failure).toBe(text);
-    expect(told).toEqual(["detect", `NotReady ProvisioningFailed ${text}`]);
+    expect(told).toEqual([`NotReady ProvisioningFailed ${text}`]);
     expect(system.clock.monotonic()).toBe(1_800_000);
     expect(system.events).toMatchObject([
       {

@@ -240,6 +240,8 @@ export function createPlatform(changes: Partial<ProvisioningPlatform> = {}): Fak
   const told: string[] = [];
   return {
     told,
+    // Who cannot be found cannot be reported to.
+    identify: changes.detect ?? (async () => {}),
     detect: async () => void told.push("detect"),
     reportNotReady: async (subStatus, description) => {
       told.push(`NotReady ${subStatus} ${description}`);
@@ -280,3 +282,19 @@ export function blobOf(type: string, salt: string): string {
     "base64",
   );
 }
+
+/** As the platform sends one for a key that is named by its thumbprint. */
+export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIICADCCAWmgAwIBAgIUfi/r9fdD1DaKfSEukJ51IIAQjdIwDQYJKoZIhvcNAQEL
+BQAwETEPMA0GA1UEAwwGc2FtcGxlMCAXDTI2MTEyNTAxMjU0NVoYDzIxMjYxMTAx
+MDEyNTQ1WjARMQ8wDQYDVQQDDAZzYW1wbGUwgZ8wDQYJKoZIhvcNAQEBBQADgY0A
+MIGJAoGBALWtNFtsWDSLxP82KIaD7/gg0z2fsWbaM3JksPyB+J08Eb5WsHqDcfxc
+NLjq8zYXOiYQQjZ4AJs4BXn49f11vqp13GvewrfgSlE0seDQ8NtnG1I5GJKZF1hR
+DJBsx0HrNR8K9dQtdRXxVFAWdkm3BIS1+iWPSwGGzVlweOPtphlbAgMBAAGjUzBR
+MB0GA1UdDgQWBBTn/AdWL4QU+3RMF9+7Z1W7KcnitDAfBgNVHSMEGDAWgBTn/AdW
+L4QU+3RMF9+7Z1W7KcnitDAPBgNVHRMBAf8EBTADAQH/MA0GCSqGSIb3DQEBCwUA
+A4GBAGptFBsR1A/WE5/3hOPtWVvlXVoaSxQA1sZlDp0reu6Ic9w7s8soEo44ujfR
+7+ykzTCZGEyHyEZLtFitnMkcJDmIdXcmNIrLdQRFHk7y5Z7mkw9Z3pF+vRBbfUiP
+Ps4Zl2E23b9FUoyRXxlXbIMWmqd57QCloZa8unPrM8M4rJOF
+-----END CERTIFICATE-----
+`;

@@ -7,6 +7,7 @@ import { provision } from "../../../src/provision/provision.ts";
 import { STEPS } from "../../../src/provision/steps.ts";
 import type { FakeSystem } from "../../fakes/system.ts";
 import {
+  CERTIFICATE,
   configOf,
   createMachine,
   createPlatform,
@@ -59,7 +60,7 @@ describe("provisioning from the DVD", () => {
     ]);
     expect(steps).toEqual([
       "read-document",
-      "detect",
+      "identify",
       "report-starting",
       "host-name",
       "published vm01",
@@ -76,6 +77,7 @@ describe("provisioning from the DVD", () => {
       "root-password",
       "host-keys",
       "restart-ssh",
+      "detect",
       "marker",
       "guest-agent",
       "report-ready",
@@ -95,6 +97,42 @@ describe("provisioning from the DVD", () => {
     expect(files.list("/etc/ssh").filter((name) => name.endsWith(".pub"))).toHaveLength(3);
     expect(system.commands).toContainEqual(["eject", "/dev/sr0"]);
     expect(system.lines.at(-1)).toBe("INFO ExtHandler ExtHandler Provisioning complete");
+  });
+
+  test("provisioning.md PROV-09 PROV-12 SSH-25: users do not wait for certificates, keys by thumbprint and Ready do", async () => {
+    for (const [key, reached] of [
+      [`<Value>${ED25519_KEY}</Value>`, "restart-ssh"],
+      [`<Fingerprint>${"AB".repeat(20)}</Fingerprint>`, "sshd"],
+    ] as const) {
+      using system = createMachine();
+      insertDvd(system, DOCUMENT.replace(/<Value>.*?<\/Value>/, key));
+      const certificates = Promise.withResolvers<void>();
+      const platform = createPlatform({
+        identify: async () => {},
+        detect: () => certificates.promise,
+      });
+      const steps: string[] = [];
+      const arrived = Promise.withResolvers<void>();
+      const running = provision(
+        system,
+        config,
+        optionsOf(platform, {
+          afterStep: (name) => {
+            steps.push(name);
+            if (name === reached) arrived.resolve();
+          },
+        }),
+      );
+      await arrived.promise;
+      await Bun.sleep(20);
+      expect(steps.at(-1)).toBe(reached);
+      expect(platform.told).toEqual(["NotReady Provisioning Starting"]);
+      if (reached === "sshd")
+        system.files.write(`/var/lib/waagent/${"AB".repeat(20)}.crt`, CERTIFICATE);
+      certificates.resolve();
+      expect((await running).status).toBe("provisioned");
+      expect(platform.told.at(-1)).toBe("Ready");
+    }
   });
 
   test("provisioning.md PROV-17 PROV-18 LOG-14: two events on success, with the seconds since boot", async () => {
@@ -181,7 +219,6 @@ describe("provisioning from the DVD", () => {
     });
     expect(outcome.status).toBe("failed");
     expect(told).toEqual([
-      "detect",
       "NotReady ProvisioningFailed [ProvisionError] cloud-init appears to be enabled (/run/cloud-init/enabled exists), this is not expected with Provisioning.Agent=waagent",
     ]);
     expect(system.files.exists("/etc/hostname")).toBe(false);

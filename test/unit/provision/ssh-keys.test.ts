@@ -14,7 +14,7 @@ import {
   partsBelowHome,
 } from "../../../src/provision/ssh-keys.ts";
 import type { FakeSystem } from "../../fakes/system.ts";
-import { blobOf, configOf, createMachine, ED25519_KEY, USER_ID } from "./machine.ts";
+import { blobOf, CERTIFICATE, configOf, createMachine, ED25519_KEY, USER_ID } from "./machine.ts";
 
 const config = configOf();
 const GROUP_ID = process.getuid!() === 0 ? USER_ID : process.getgid!();
@@ -234,20 +234,6 @@ test("provisioning.md SSH-05: fingerprints are those of ssh-keygen -l", () => {
   expect(fingerprintOf(CERTIFICATE_KEY)).toBe(CERTIFICATE_FINGERPRINT);
 });
 
-const CERTIFICATE = `-----BEGIN CERTIFICATE-----
-MIICADCCAWmgAwIBAgIUfi/r9fdD1DaKfSEukJ51IIAQjdIwDQYJKoZIhvcNAQEL
-BQAwETEPMA0GA1UEAwwGc2FtcGxlMCAXDTI2MTEyNTAxMjU0NVoYDzIxMjYxMTAx
-MDEyNTQ1WjARMQ8wDQYDVQQDDAZzYW1wbGUwgZ8wDQYJKoZIhvcNAQEBBQADgY0A
-MIGJAoGBALWtNFtsWDSLxP82KIaD7/gg0z2fsWbaM3JksPyB+J08Eb5WsHqDcfxc
-NLjq8zYXOiYQQjZ4AJs4BXn49f11vqp13GvewrfgSlE0seDQ8NtnG1I5GJKZF1hR
-DJBsx0HrNR8K9dQtdRXxVFAWdkm3BIS1+iWPSwGGzVlweOPtphlbAgMBAAGjUzBR
-MB0GA1UdDgQWBBTn/AdWL4QU+3RMF9+7Z1W7KcnitDAfBgNVHSMEGDAWgBTn/AdW
-L4QU+3RMF9+7Z1W7KcnitDAPBgNVHRMBAf8EBTADAQH/MA0GCSqGSIb3DQEBCwUA
-A4GBAGptFBsR1A/WE5/3hOPtWVvlXVoaSxQA1sZlDp0reu6Ic9w7s8soEo44ujfR
-7+ykzTCZGEyHyEZLtFitnMkcJDmIdXcmNIrLdQRFHk7y5Z7mkw9Z3pF+vRBbfUiP
-Ps4Zl2E23b9FUoyRXxlXbIMWmqd57QCloZa8unPrM8M4rJOF
------END CERTIFICATE-----
-`;
 const CERTIFICATE_KEY =
   "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC1rTRbbFg0i8T/NiiGg+/4INM9n7Fm2jNyZLD8gfidPBG+VrB6g3H8XDS46vM2FzomEEI2eACbOAV5+PX9db6qddxr3sK34EpRNLHg0PDbZxtSORiSmRdYUQyQbMdB6zUfCvXULXUV8VRQFnZJtwSEtfolj0sBhs1ZcHjj7aYZWw==";
 const CERTIFICATE_FINGERPRINT = "SHA256:dRXlxHjzUQH4eNq/+8qpa9vNaLHbiJ9TXCl/osz6hQE";
