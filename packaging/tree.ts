@@ -38,28 +38,36 @@ const files = path.join(import.meta.dir, "files");
 const project = path.resolve(import.meta.dir, "..");
 const text = (name: string) => fs.readFileSync(path.join(files, name), "utf8");
 
-/** What Flatcar sets differently (`system.md` PKG-10); the last of equal keys counts. */
-const FLATCAR_CONFIGURATION = [
-  "",
-  "## For an extension image: the system's own tools make users, host keys and updates",
-  "",
-  "Provisioning.Agent=waagent",
-  "Provisioning.DeleteRootPassword=n",
-  "Provisioning.RegenerateSshHostKeyPair=n",
-  "Provisioning.SshHostKeyPairType=auto",
-  "Provisioning.DecodeCustomData=y",
-  "ResourceDisk.Format=y",
-  "AutoUpdate.Enabled=n",
-  "",
-].join("\n");
+/** What Flatcar sets differently (`system.md` PKG-10): the system's own tools make users, host keys and updates. */
+const FLATCAR_CONFIGURATION = {
+  "Provisioning.Agent": "waagent",
+  "Provisioning.DeleteRootPassword": "n",
+  "Provisioning.RegenerateSshHostKeyPair": "n",
+  "Provisioning.SshHostKeyPairType": "auto",
+  "Provisioning.DecodeCustomData": "y",
+  "ResourceDisk.Format": "y",
+  "AutoUpdate.Enabled": "n",
+} as const;
+
+/** The text with other values, each on the key's own line where it has one, commented out or not. */
+function changed(text: string, values: Readonly<Record<string, string>>): string {
+  return Object.entries(values).reduce((before, [key, value]) => {
+    const line = new RegExp(`^(?:# )?${key.replaceAll(".", "\\.")}=.*$`, "m");
+    return line.test(before)
+      ? before.replace(line, `${key}=${value}`)
+      : `${before}\n${key}=${value}\n`;
+  }, text);
+}
 
 /** Everything an installation consists of. */
 export function tree(options: TreeOptions): Entry[] {
   const { binary } = FAMILIES[options.family];
   const units = "/usr/lib/systemd/system";
   const shared = "/usr/share/waagent";
-  const configuration =
-    defaultFile(options.configuration) + (options.family === "sysext" ? FLATCAR_CONFIGURATION : "");
+  const configuration = changed(
+    defaultFile(options.configuration),
+    options.family === "sysext" ? FLATCAR_CONFIGURATION : {},
+  );
   const plain = (where: string, content: string): Entry => ({ path: where, mode: 0o644, content });
   const udevName = (standard: string) =>
     options.udev === "standard" ? standard : standard.replace("azure-", "waagent-");

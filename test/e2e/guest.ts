@@ -46,6 +46,8 @@ export interface GuestOptions {
   readonly onEvent?: (event: FabricEvent) => void;
   /** Started in the agent's place, e.g. one that watches it. Default /usr/sbin/waagent. */
   readonly program?: string;
+  /** The agent that is installed: path on this machine. Default dist/waagent. */
+  readonly executable?: string;
   /** false: the guest does not know the root of the storage's certificate. Default true. */
   readonly trusted?: boolean;
   /** Called before the agent starts. */
@@ -56,7 +58,7 @@ export interface GuestOptions {
 export async function startGuest(scenario: Scenario, options: GuestOptions = {}): Promise<Guest> {
   const sandbox = await createSandbox({
     network: "pair",
-    binds: [{ from: await binary(), to: "/usr/sbin/waagent" }],
+    binds: [{ from: options.executable ?? (await binary()), to: "/usr/sbin/waagent" }],
   });
   try {
     // The guest is this machine's own root: what a test extension may have left there is no part of the scenario.

@@ -1,7 +1,5 @@
 import fs from "node:fs";
 import path from "node:path";
-import { canSandbox } from "../e2e/sandbox.ts";
-import { missing } from "../support/skip.ts";
 
 const folders = [".cache/debian", "dist/test/reference"].map((name) =>
   path.resolve(import.meta.dir, "../..", name),
@@ -14,10 +12,4 @@ export function debianAgent(): string | undefined {
     if (name !== undefined) return path.join(folder, name);
   }
   return undefined;
-}
-
-/** Why packages cannot be installed in a throw-away machine here. */
-export function cannotInstall(...programs: string[]): string | undefined {
-  const able = canSandbox();
-  return able.ok ? missing({ root: true, programs: ["dpkg", ...programs] }) : able.reason;
 }

@@ -5,7 +5,8 @@ import path from "node:path";
 import { buildDeb } from "../../packaging/deb.ts";
 import { createSandbox, type RunResult, type Sandbox } from "../e2e/sandbox.ts";
 import { testUnless } from "../support/skip.ts";
-import { cannotInstall, debianAgent } from "./debian.ts";
+import { debianAgent } from "./debian.ts";
+import { cannotInstall } from "./kinds.ts";
 
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "waagent-takeover-"));
 const theirs = debianAgent();

@@ -50,6 +50,9 @@ export const DEBIAN_PACKAGES = [
   "squashfs-tools",
   "lintian",
   "logrotate",
+  // Runs the packages for arm64. Not qemu-user-static, which makes the kernel run foreign programs by itself.
+  "qemu-user",
+  "libc6-arm64-cross",
 ];
 
 /**
