@@ -9,6 +9,7 @@ import type { HostObservation } from "../azure/host-plugin.ts";
 import { openSession, type Session } from "../azure/session.ts";
 import type { WireClient } from "../azure/wire-client.ts";
 import type { System } from "../system/system.ts";
+import { throughBlockade } from "./blockade.ts";
 import type { AgentContext } from "./context.ts";
 import { libDirectory, seconds } from "./settings.ts";
 
@@ -102,7 +103,7 @@ export function createConnection(
     session: () => session,
     open: async (signal) => {
       if (session !== undefined) return session;
-      opening ??= detect(signal);
+      opening ??= throughBlockade(system, config, detect(signal), signal);
       try {
         session = await opening;
         return session;

@@ -47,7 +47,7 @@ export function environmentTasks(
         const state = await checkFirewall(system, config, before, {
           address: session.endpoint,
           userId: ROOT,
-          probe: () => reaches(session),
+          probe: (abort) => reaches(session, abort),
         });
         const { trouble, tool } = state;
         view.component("firewall", trouble === undefined ? "ok" : "failed", trouble ?? tool?.kind);
@@ -119,9 +119,9 @@ function keeping<State>(
 }
 
 /** Whether this process still gets through to the WireServer. */
-async function reaches(session: Session): Promise<boolean> {
+async function reaches(session: Session, signal: AbortSignal): Promise<boolean> {
   try {
-    await session.wire.negotiate();
+    await session.wire.negotiate(signal);
     return true;
   } catch {
     return false; // the firewall takes its rules back and says so

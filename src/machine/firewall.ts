@@ -20,9 +20,9 @@ export type FirewallTool =
 export interface FirewallOptions {
   /**
    * Whether this process reaches the WireServer. With it, rules after which the agent is cut off are taken back at
-   * once. Not called when the rules were right already.
+   * once. Not called when the rules were right already. The signal aborts when it takes too long, which counts as no.
    */
-  readonly probe?: (() => Promise<boolean>) | undefined;
+  readonly probe?: ((signal: AbortSignal) => Promise<boolean>) | undefined;
 }
 
 export type FirewallOutcome =
@@ -34,6 +34,8 @@ type Needs = Pick<System, "exec" | "log" | "clock">;
 
 const PROBE_TRIES = 3;
 const PROBE_PAUSE_MS = 1000;
+/** Rules that shut out the agent swallow its requests, and the client's own patience is minutes. */
+const PROBE_LIMIT_MS = 4000;
 
 export function firewallRules(
   config: Pick<Config, "Firewall.CoverForwarded">,
@@ -106,7 +108,8 @@ export async function setUpFirewall(
       `The firewall rules are not as they should be:\n${await showTable(system, tool.iptables)}`,
     );
 
-  const reachedBefore = options.probe === undefined ? false : await options.probe();
+  const { probe } = options;
+  const reachedBefore = probe === undefined ? false : await reachesOnce(system, probe);
   await apply(system, tool, rules);
   const after = await inspectFirewall(system, tool, rules);
   if (after !== "ok")
@@ -115,7 +118,7 @@ export async function setUpFirewall(
       `The firewall rules for ${rules.address} were set with ${tool.kind}, but are ${after} afterwards`,
     );
   // A WireServer that could not be reached before tells nothing about the rules.
-  if (options.probe !== undefined && reachedBefore && !(await reaches(system, options.probe))) {
+  if (probe !== undefined && reachedBefore && !(await reaches(system, probe))) {
     await removeFirewall(system, tool, rules);
     return { result: "rolled-back", before };
   }
@@ -169,11 +172,27 @@ async function apply(
 
 async function reaches(
   system: Pick<System, "clock">,
-  probe: () => Promise<boolean>,
+  probe: NonNullable<FirewallOptions["probe"]>,
 ): Promise<boolean> {
   for (let round = 1; ; round += 1) {
-    if (await probe()) return true;
+    if (await reachesOnce(system, probe)) return true;
     if (round === PROBE_TRIES) return false;
     await system.clock.sleep(PROBE_PAUSE_MS);
+  }
+}
+
+async function reachesOnce(
+  system: Pick<System, "clock">,
+  probe: NonNullable<FirewallOptions["probe"]>,
+): Promise<boolean> {
+  const over = new AbortController();
+  const late = system.clock.sleep(PROBE_LIMIT_MS, over.signal).then(
+    () => false,
+    () => false,
+  );
+  try {
+    return await Promise.race([probe(over.signal), late]);
+  } finally {
+    over.abort();
   }
 }

@@ -212,6 +212,22 @@ test("rules that cut the agent off are taken back, but only when they are the ca
   expect(table.chains.get("OUTPUT")).toEqual([FOREIGN, DNS, OWNER, DROP]);
 });
 
+test("extensions.md FW-09: a WireServer that swallows the question does not hold up the repair", async () => {
+  using system = createFakeSystem();
+  const table = installFakeIptables(system);
+  table.chains.set("OUTPUT", [DNS, DROP]);
+  const tool = await chooseFirewallTool(system);
+  const given: AbortSignal[] = [];
+  const probe = (signal: AbortSignal): Promise<boolean> => {
+    given.push(signal);
+    return new Promise(() => undefined);
+  };
+  expect((await setUpFirewall(system, tool, rules, { probe })).result).toBe("applied");
+  expect(table.chains.get("OUTPUT")).toEqual([DNS, OWNER, DROP]);
+  expect(given.map(({ aborted }) => aborted)).toEqual([true]);
+  expect(system.clock.monotonic()).toBeLessThanOrEqual(4000);
+});
+
 test("a text that is no IPv4 address never reaches a firewall program", () => {
   for (const text of ["", "168.63.129.16; reboot", "168.63.129.256", "::1", "1.2.3.4\n-F"])
     expect(() => firewallRules(defaultConfig(), text, 0)).toThrow(/is not an IPv4 address/);
