@@ -13,6 +13,7 @@ import { displayName, layoutOf, type HandlerRef, type Layout } from "./layout.ts
 import type { PackageSource } from "./package-source.ts";
 import { plan, printPlan, type WorkItem } from "./plan.ts";
 import { isSignatureRequired, readPolicy, type PolicyState } from "./policy.ts";
+import { createPolicyWatch } from "./policy-watch.ts";
 import { refusedAsDisabled, refusedByPolicy } from "./refusals.ts";
 import { reconcile, type Progress } from "./reconcile.ts";
 import { reportDisk, reportGoal } from "./reports.ts";
@@ -90,6 +91,8 @@ export function createExtensionsRunner(
       });
     },
   };
+  const policyOptions = { enabled: config["Debug.EnableExtensionPolicy"] };
+  const policyWatch = createPolicyWatch(system, policyFile, policyOptions);
   let policy: PolicyState = { state: "off" };
   let validation: Promise<boolean> | undefined;
   const isValidationOn = (): Promise<boolean> =>
@@ -128,7 +131,7 @@ export function createExtensionsRunner(
     goal: ExtensionsGoalState,
     signal: AbortSignal | undefined,
   ): Promise<AggregateStatus | undefined> => {
-    policy = readPolicy(system, policyFile, { enabled: config["Debug.EnableExtensionPolicy"] });
+    policy = readPolicy(system, policyFile, policyOptions);
     if (policy.state !== "off" && policy.text !== undefined)
       options.source.keep?.("waagent_policy.json", policy.text);
     const decided = plan(goal, {
@@ -139,6 +142,7 @@ export function createExtensionsRunner(
           ? refusedByPolicy(handler, policy, policyFile)
           : refusedAsDisabled(handler, options.configFile ?? "/etc/waagent.conf"),
     });
+    policyWatch.look(goal.handlers);
     log.verbose(`Plan of ${goal.id}:\n${printPlan(decided)}`);
     goalId = goal.id;
     unsupported = decided.outcome === "unsupported";
@@ -200,6 +204,8 @@ export function createExtensionsRunner(
           log.error(`Could not ${what}: ${describe(error)}`);
         }
       }
+      // Looked for by other tools (§21.4).
+      log.info("Extension Telemetry pipeline enabled: True");
     },
 
     process: async (goal, signal) => {
@@ -222,6 +228,7 @@ export function createExtensionsRunner(
     },
 
     reports: (goal) => {
+      policyWatch.look(goal.handlers);
       const isCurrent = goal.id === goalId;
       if (isCurrent && unsupported) return reportDisk(system, layout);
       return reportGoal(system, goal, {
