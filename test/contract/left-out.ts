@@ -10,6 +10,10 @@ const NO_DOWNLOADED_AGENTS =
   "Choosing, installing or running agent packages of the platform; they are Python, and we never run, write or delete them (design D6, UPD-30, UPD-31).";
 const NEVER_DOWN =
   "How the reference takes the interface down and up again for a new host name. Ours has its DHCP client ask anew and never touches the link (BET-10, BET-11, tested with the real clients).";
+const BAKED_IMAGE =
+  "Agent packages of the platform in a version pair that only its release process has; they are Python, and we never run, write or delete them (design D6, UPD-30, UPD-31).";
+const NO_CONTROLLERS =
+  "Needs control groups with a CPU controller under systemd; on test machines the host keeps the controllers to itself.";
 const WEAKNESS = "Describes a weakness of the reference that is not to be copied.";
 
 /**
@@ -77,6 +81,28 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
     "UPD-40":
       "Conditions on running below the stock Python daemon as one of its packages (option D); not offered.",
     "CG-00": "Measurements for orientation, no behaviour; the bench has ours.",
+    "E2E-03":
+      "Needs Microsoft's VMAccess package, which only the platform hands out. Protected settings that a package decrypts are EXT-55, counted.",
+    "E2E-04": NO_CONTROLLERS,
+    "E2E-05": NO_CONTROLLERS,
+    "E2E-06": NO_CONTROLLERS,
+    "E2E-10":
+      "What the portal and CRP make of a VM without an agent. The agent's part is system.md DAEMON-10, which is counted.",
+    "E2E-12": BAKED_IMAGE,
+    "E2E-13": BAKED_IMAGE,
+    "E2E-14": "A check of the platform's own release process; no agent takes part.",
+    "E2E-16": BAKED_IMAGE,
+    "E2E-17": BAKED_IMAGE,
+    "E2E-19": NO_CONTROLLERS,
+    "E2E-31":
+      "Needs images with FIPS 140-3 switched on in the kernel, and a new PFX from the platform.",
+    "E2E-33": BAKED_IMAGE,
+    "E2E-34": BAKED_IMAGE,
+    "E2E-36": NO_CONTROLLERS,
+    "E2E-39":
+      "Reverse DNS is Azure's. That DHCP tells it each new name, without the link going down, is tested with the real clients (system.md NET-40).",
+    "E2E-40": NEVER_DOWN,
+    "E2E-41": "Tests of the reference's own test harness; no product takes part.",
   },
   system: {
     "DAEMON-01": ONE_PROCESS,

@@ -33,7 +33,10 @@ export class CertificateAuthority implements Disposable {
   tenant(name: string): KeyPair {
     const known = this.#tenants.get(name);
     if (known !== undefined) return known;
-    const made = this.#selfSigned(`/DC=Fabric Tenant Certificate ${name}`);
+    const made = this.#selfSigned(
+      `/DC=Fabric Tenant Certificate ${name}`,
+      name.startsWith("ec") ? EC : RSA,
+    );
     this.#tenants.set(name, made);
     return made;
   }

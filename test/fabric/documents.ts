@@ -202,9 +202,7 @@ function settingsElement(world: World, extension: ExtensionDescription): string 
       ? ""
       : `<DependsOn ${name === undefined ? "" : `name="${name}" `}dependencyLevel="${settings.dependencyLevel}">${(settings.dependsOn ?? []).map((handler) => `<DependsOnExtension handler="${handler}" />`).join("")}</DependsOn>`;
   const body = (settings: SettingsDescription) =>
-    escapeXml(
-      JSON.stringify({ runtimeSettings: [{ handlerSettings: handlerSettings(world, settings) }] }),
-    );
+    escapeXml(`{"runtimeSettings":[{"handlerSettings":${handlerSettings(world, settings)}}]}`);
   if (extension.multi !== undefined) {
     const settings = extension.multi
       .map(
@@ -219,16 +217,25 @@ function settingsElement(world: World, extension: ExtensionDescription): string 
   return `<Plugin name="${extension.name}" version="${extension.version}">${depends(settings)}<RuntimeSettings seqNo="${settings.sequence}">${body(settings)}</RuntimeSettings></Plugin>`;
 }
 
-function handlerSettings(world: World, settings: SettingsDescription): Record<string, unknown> {
-  return {
-    ...(settings.protected === undefined
-      ? {}
-      : {
-          protectedSettingsCertThumbprint: world.thumbprint,
-          protectedSettings: world.encrypted(settings.protected),
-        }),
-    publicSettings: settings.public ?? {},
-  };
+/** JSON text: the public settings may be a text that no value can stand for. */
+function handlerSettings(world: World, settings: SettingsDescription): string {
+  const hidden = Object.entries(protectedSettings(world, settings)).map(
+    ([key, value]) => `"${key}":${JSON.stringify(value)},`,
+  );
+  return `{${hidden.join("")}"publicSettings":${publicText(settings)}}`;
+}
+
+function protectedSettings(world: World, settings: SettingsDescription): Record<string, unknown> {
+  return settings.protected === undefined
+    ? {}
+    : {
+        protectedSettingsCertThumbprint: world.thumbprint,
+        protectedSettings: world.encrypted(settings.protected),
+      };
+}
+
+function publicText(settings: SettingsDescription): string {
+  return settings.publicText ?? JSON.stringify(settings.public ?? {});
 }
 
 /** The same id for the same content: a Fabric goal and its vmSettings name one operation. */
@@ -243,10 +250,10 @@ function correlationId(world: World): string {
 /** vmSettings of the host plugin. Big numbers are written as text into the JSON: they do not fit a double. */
 export function vmSettingsDocument(world: World): string {
   const { goal } = world;
-  const settingsOf = (settings: SettingsDescription) => {
-    const { publicSettings, ...rest } = handlerSettings(world, settings);
-    return { ...rest, publicSettings: JSON.stringify(publicSettings) };
-  };
+  const settingsOf = (settings: SettingsDescription) => ({
+    ...protectedSettings(world, settings),
+    publicSettings: publicText(settings),
+  });
   const document = {
     hostGAPluginVersion: world.hostPluginVersion,
     vmSettingsSchemaVersion: "0.0",

@@ -36,6 +36,7 @@ export interface UploadedStatus {
 
 /** The part of the document that tests read; `status-rules.ts` checks all of it. */
 export interface StatusDocument {
+  readonly timestampUTC: string;
   readonly aggregateStatus: {
     readonly guestAgentStatus: { readonly status: string; readonly version: string };
     readonly handlerAggregateStatus: readonly {

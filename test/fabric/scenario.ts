@@ -13,7 +13,10 @@ export interface Scenario {
   readonly goalStates: readonly GoalStateDescription[];
   readonly packages?: readonly PackageDescription[];
   readonly hostPlugin?: HostPluginDescription;
-  /** Names of tenant certificates in the certificates package. Default ["tenant"]. */
+  /**
+   * Names of tenant certificates in the certificates package; of the first one the key is in it, too. One whose name
+   * begins with "ec" has an elliptic key. Default ["tenant"].
+   */
   readonly certificates?: readonly string[];
   /** How extension packages and status are stored. Default "http"; "https" needs the guest to trust `Fabric.authority`. */
   readonly storage?: "http" | "https";
@@ -101,6 +104,8 @@ export interface ExtensionDescription {
 export interface SettingsDescription {
   readonly sequence: number;
   readonly public?: unknown;
+  /** The same as JSON text, for numbers and an order of keys that a value cannot hold. */
+  readonly publicText?: string;
   /** Encrypted for the first tenant certificate. */
   readonly protected?: unknown;
   readonly dependencyLevel?: number;

@@ -30,6 +30,13 @@ describe("this project's contract", () => {
     }
   });
 
+  test("every acceptance scenario is cited by a test, or left out with a reason", () => {
+    const { sections } = contract.tallies.find(({ document }) => document === "extensions")!;
+    const scenarios = sections.find(({ section }) => section.startsWith("19."))!;
+    expect(scenarios.must.length).toBeGreaterThan(20);
+    expect(scenarios.uncovered).toEqual([]);
+  });
+
   test("the documents are read whole", () => {
     const ids = (name: (typeof DOCUMENTS)[number]) => contract.facts[name].map((fact) => fact.id);
     expect(ids("wire-protocol")).toEqual(expect.arrayContaining(["MAP-01", "VMS-01a", "HIST-22"]));
@@ -97,6 +104,12 @@ describe("reading a document", () => {
       "AB-08",
       "AB-13",
     ]);
+  });
+
+  test("acceptance scenarios are must ids without a mark", () => {
+    const [scenario] = readDocument("Own additions: **E2E-52** disk full");
+    expect(isMust("extensions", scenario!)).toBe(true);
+    expect(isMust("provisioning", scenario!)).toBe(false);
   });
 
   test("the figures of a section and the table", () => {
