@@ -73,7 +73,7 @@ function controlFile(version: string, architecture: string, kibibytes: number): 
     `Installed-Size: ${kibibytes}`,
     "Depends: libc6 (>= 2.17), ca-certificates, openssl, iproute2, passwd, openssh-client | openssh-server",
     "Recommends: openssh-server, iptables | nftables, parted, e2fsprogs, sudo, eject",
-    "Suggests: cloud-init",
+    "Suggests: cloud-init, mdadm",
     // Not walinuxagent: Debian's package conflicts with that name, and dpkg would then refuse to exchange the two.
     `Provides: waagent (= ${version})`,
     `Conflicts: ${REPLACED.join(", ")}`,

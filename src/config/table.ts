@@ -262,6 +262,11 @@ export const KEYS = {
     "Keep a line for the host name in /etc/hosts when provisioning.",
     { kind: "own", shown: false },
   ),
+  "ResourceDisk.CombineLocalDisks": boolean(
+    true,
+    "Join several blank local NVMe disks into one (raid0) where mdadm is installed; n: the first is used.",
+    { kind: "own", shown: false },
+  ),
   "Telemetry.Enabled": boolean(true, "n: no telemetry leaves the machine.", {
     kind: "own",
     shown: false,

@@ -12,7 +12,12 @@ export interface ResourceDiskCandidate {
 }
 
 export type Discovery =
-  | { readonly state: "found"; readonly disk: ResourceDiskCandidate; readonly note?: string }
+  | {
+      readonly state: "found";
+      readonly disk: ResourceDiskCandidate;
+      /** Further local NVMe disks, in the order of their numbers. */
+      readonly others: readonly ResourceDiskCandidate[];
+    }
   /** Many VM sizes have none (`system.md` BET-04). */
   | { readonly state: "absent"; readonly reason: string }
   /** Two proofs contradict each other; then none of them counts. */
@@ -63,11 +68,7 @@ export function discoverResourceDisk(system: Pick<System, "files" | "log">): Dis
   const disk = scsi ?? local[0];
   if (disk === undefined)
     return { state: "absent", reason: "this VM has no temporary disk (resource disk)" };
-  const others = local.filter(({ name: other }) => other !== disk.name);
-  if (others.length === 0) return { state: "found", disk };
-  const why = scsi === undefined ? "the first local NVMe disk" : "named by the platform";
-  const note = `The resource disk is ${disk.name}, ${why}; left alone: ${others.map(({ name: other }) => other).join(", ")}`;
-  return { state: "found", disk, note };
+  return { state: "found", disk, others: local.filter(({ name: other }) => other !== disk.name) };
 }
 
 function vmbusDisk(system: Pick<System, "files" | "log">): ResourceDiskCandidate | undefined {

@@ -79,23 +79,8 @@ const PLATFORM_NAMES = [WARNING_FILE.toLowerCase(), "system volume information"]
  * refused, and the refusal says why (`system.md` BET-01, BET-02, BET-03).
  */
 export function planResourceDisk(view: DiskView): DiskPlan {
-  const used = view.mounts.find((mount) => SYSTEM_MOUNTS.includes(mount.mountPoint));
-  if (used !== undefined)
-    return refuse(
-      `${view.device} is not the temporary disk: ${used.mountPoint} is mounted from it`,
-    );
-  const mount = view.mounts.find((candidate) => candidate.root === "/") ?? view.mounts[0];
-  if (mount !== undefined)
-    return {
-      do: "adopt",
-      device: mount.source,
-      mountPoint: mount.mountPoint,
-      fileSystem: mount.fileSystem,
-    };
-  if (view.holders.length > 0)
-    return refuse(`${view.device} is in use by ${view.holders.join(", ")}`);
-  if (view.readOnly) return refuse(`${view.device} is write-protected`);
-
+  const use = planUse(view);
+  if (use !== undefined) return use;
   if (view.table === "other") return refuse(`${view.device} has an unknown partition table`);
   if (view.table === "none" || view.partitions.length === 0) {
     if (view.content.kind === "blank") return { do: "partition" };
@@ -114,6 +99,47 @@ export function planResourceDisk(view: DiskView): DiskPlan {
   );
 }
 
+export type VolumePlan =
+  | Extract<DiskPlan, { readonly do: "adopt" | "refuse" }>
+  | {
+      readonly do: "mount";
+      readonly fileSystem: string;
+    }
+  | { readonly do: "format" };
+
+/** The same for a device that has a file system on all of it: an array of our own. `id` is its UUID. */
+export function planVolume(view: DiskView, id: string): VolumePlan {
+  const use = planUse(view);
+  if (use !== undefined) return use;
+  if (view.table !== "none") return refuse(`${view.device} has a partition table`);
+  const { content } = view;
+  if (content.kind === "blank" || isUnfinished(view, id, content)) return { do: "format" };
+  return planFileSystem(view.device, content);
+}
+
+/** What follows from who uses the device now; undefined when nobody does. */
+function planUse(
+  view: DiskView,
+): Extract<DiskPlan, { readonly do: "adopt" | "refuse" }> | undefined {
+  const used = view.mounts.find((mount) => SYSTEM_MOUNTS.includes(mount.mountPoint));
+  if (used !== undefined)
+    return refuse(
+      `${view.device} is not the temporary disk: ${used.mountPoint} is mounted from it`,
+    );
+  const mount = view.mounts.find((candidate) => candidate.root === "/") ?? view.mounts[0];
+  if (mount !== undefined)
+    return {
+      do: "adopt",
+      device: mount.source,
+      mountPoint: mount.mountPoint,
+      fileSystem: mount.fileSystem,
+    };
+  if (view.holders.length > 0)
+    return refuse(`${view.device} is in use by ${view.holders.join(", ")}`);
+  if (view.readOnly) return refuse(`${view.device} is write-protected`);
+  return undefined;
+}
+
 function planPartition(view: DiskView, partition: PartitionView): DiskPlan {
   const { content } = partition;
   const format: DiskPlan = {
@@ -121,18 +147,35 @@ function planPartition(view: DiskView, partition: PartitionView): DiskPlan {
     partition: partition.device,
     setLinuxType: view.table === "mbr" && partition.type === "0x7",
   };
-  if (view.unfinished !== undefined && view.unfinished === partition.id) return format;
+  if (isUnfinished(view, partition.id, content)) return format;
   if (content.kind === "blank" || isFreeNtfs(content)) return format;
+  const plan = planFileSystem(partition.device, content);
+  return plan.do === "mount" ? { ...plan, partition: partition.device } : plan;
+}
+
+/** A format that was cut short. Files prove that somebody finished it in another way and uses it since. */
+function isUnfinished(view: DiskView, id: string, content: Content): boolean {
+  if (view.unfinished === undefined || view.unfinished !== id) return false;
+  return (
+    content.kind !== "filesystem" ||
+    !content.files.known ||
+    content.files.names.every((name) => name === "lost+found")
+  );
+}
+
+function planFileSystem(
+  device: string,
+  content: Content,
+): Extract<VolumePlan, { readonly do: "mount" | "refuse" }> {
   if (content.kind === "filesystem" && OUR_FILE_SYSTEMS.includes(content.type)) {
-    if (isOurs(content.files))
-      return { do: "mount", partition: partition.device, fileSystem: content.type };
+    if (isOurs(content.files)) return { do: "mount", fileSystem: content.type };
     return refuse(
       content.files.known
-        ? `${partition.device} holds a ${content.type} file system that is neither empty nor ours (${shown(content.files.names)}); create ${WARNING_FILE} in it if it may be used as temporary disk`
-        : `${partition.device} holds a ${content.type} file system that cannot be read: ${content.files.reason}`,
+        ? `${device} holds a ${content.type} file system that is neither empty nor ours (${shown(content.files.names)}); create ${WARNING_FILE} in it if it may be used as temporary disk`
+        : `${device} holds a ${content.type} file system that cannot be read: ${content.files.reason}`,
     );
   }
-  return refuse(`${partition.device} ${reasonAgainst(content)}`);
+  return refuse(`${device} ${reasonAgainst(content)}`);
 }
 
 /** NTFS without files; where it cannot be read for lack of a driver, only with the platform's label (PEER-17, PEER-18). */
@@ -160,7 +203,8 @@ function reasonAgainst(content: Content): string {
   return `${holds(content)} and is left alone`;
 }
 
-function holds(content: Content): string {
+/** "is blank", "holds an ext4 file system", ... */
+export function holds(content: Content): string {
   if (content.kind === "blank") return "is blank";
   if (content.kind === "foreign") return `holds ${content.what}`;
   return `holds a ${content.type} file system`;
@@ -171,6 +215,6 @@ function shown(names: readonly string[]): string {
   return names.length > 3 ? `${some}, and ${names.length - 3} more` : some;
 }
 
-function refuse(reason: string): DiskPlan {
+function refuse(reason: string): Extract<DiskPlan, { readonly do: "refuse" }> {
   return { do: "refuse", reason };
 }

@@ -38,6 +38,14 @@ export function partitionDevice(disk: string, number: number): string {
   return /\d$/.test(disk) ? `${disk}p${number}` : `${disk}${number}`;
 }
 
+/** An agent that was killed while it looked at a file system left it mounted; that is nobody's use of the disk. */
+export async function forgetPeeks(system: Needs): Promise<void> {
+  for (let left = 0; left < 8; left += 1) {
+    if (!readMounts(system).some(({ mountPoint }) => mountPoint === PEEK)) return;
+    await system.exec.run({ argv: ["umount", system.files.realPath(PEEK)], timeoutMs: TIMEOUT_MS });
+  }
+}
+
 /**
  * Looks at a disk without writing to it: kernel tables, signatures, and the root directories of file systems that
  * are not mounted. Errors: AgentError "resource-disk" when it cannot be looked at, e.g. without blkid.
@@ -117,11 +125,16 @@ async function inspectPartition(system: Needs, device: string): Promise<Partitio
     device,
     type: (probe.values.get("PART_ENTRY_TYPE") ?? "").toLowerCase(),
     id: probe.values.get("PART_ENTRY_UUID") ?? "",
-    content: await partitionContent(system, device, probe),
+    content: await volumeContent(system, device, probe),
   };
 }
 
-async function partitionContent(system: Needs, device: string, probe: Probe): Promise<Content> {
+/** What a device holds that has no partitions and is not in use, files of its root directory included. */
+export async function inspectVolume(system: Needs, device: string): Promise<Content> {
+  return volumeContent(system, device, await probeDevice(system, device));
+}
+
+async function volumeContent(system: Needs, device: string, probe: Probe): Promise<Content> {
   if (probe.ambiguous) return foreign("signatures of more than one kind");
   const type = probe.values.get("TYPE");
   if (type === undefined) {

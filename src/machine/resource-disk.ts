@@ -1,49 +1,39 @@
 import { AgentError, describe } from "../base/error.ts";
-import { JsonReader } from "../base/json.ts";
-import type { Config } from "../config/table.ts";
 import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
-import { readFstab, readMounts } from "./mounts.ts";
-import { discoverResourceDisk } from "./resource-disk-discovery.ts";
+import { readFstab } from "./mounts.ts";
+import { activateArray, mountedArray } from "./resource-disk-array.ts";
+import { discoverResourceDisk, type ResourceDiskCandidate } from "./resource-disk-discovery.ts";
+import { raidProblem } from "./resource-disk-mdadm.ts";
+import { readNote } from "./resource-disk-note.ts";
 import {
   type DiskPlan,
   type DiskView,
   planResourceDisk,
   WARNING_FILE,
 } from "./resource-disk-plan.ts";
-import { inspectDisk, partitionDevice } from "./resource-disk-view.ts";
+import {
+  type DiskKeys,
+  type DiskNeeds,
+  fileSystemToMake,
+  makeFileSystem,
+  mount,
+  type Mounted,
+  mounted,
+  prepareMountPoint,
+  waitForNode,
+} from "./resource-disk-steps.ts";
+import { forgetPeeks, inspectDisk, partitionDevice } from "./resource-disk-view.ts";
 
 export type ResourceDiskOutcome =
   | { readonly state: "off" }
   | { readonly state: "absent"; readonly reason: string }
   /** Somebody else sets the disk up; what is mounted already is told. */
   | { readonly state: "left-to-others"; readonly reason: string }
-  | {
-      readonly state: "mounted";
-      readonly device: string;
-      readonly mountPoint: SystemPath;
-      readonly fileSystem: string;
-    }
+  | Mounted
   | { readonly state: "failed"; readonly reason: string };
 
-type Needs = Pick<System, "exec" | "files" | "log" | "clock" | "emit">;
-type Keys = Pick<
-  Config,
-  | "Lib.Dir"
-  | "ResourceDisk.Format"
-  | "ResourceDisk.Filesystem"
-  | "ResourceDisk.MountPoint"
-  | "ResourceDisk.MountOptions"
-  | "ResourceDisk.EnableSwap"
->;
-
-const SUPPORTED = ["ext2", "ext3", "ext4", "xfs", "btrfs"];
-const STATE_FILE = "waagent-resource-disk.json";
-const MKFS_TIMEOUT_MS = 15 * 60_000;
 const TIMEOUT_MS = 60_000;
-const NODE_WAITS = 5;
-const NODE_WAIT_MS = 5000;
-const ALREADY_MOUNTED = 32;
 
 /** `system.md` DISK-21: other software relies on name and size; 333 bytes. */
 export const WARNING_TEXT = `WARNING: THIS IS A TEMPORARY DISK (RESOURCE DISK).
@@ -61,8 +51,8 @@ http://msdn.microsoft.com/en-us/library/windowsazure/jj672979.aspx
  * (DISK-22).
  */
 export async function activateResourceDisk(
-  system: Needs,
-  config: Keys,
+  system: DiskNeeds,
+  config: DiskKeys,
 ): Promise<ResourceDiskOutcome> {
   if (!config["ResourceDisk.Format"] && !config["ResourceDisk.EnableSwap"]) return { state: "off" };
   try {
@@ -76,17 +66,107 @@ export async function activateResourceDisk(
   }
 }
 
-async function activate(system: Needs, config: Keys): Promise<ResourceDiskOutcome> {
+async function activate(system: DiskNeeds, config: DiskKeys): Promise<ResourceDiskOutcome> {
   const discovery = discoverResourceDisk(system);
   if (discovery.state === "absent") {
     system.log.info(`Resource disk: ${discovery.reason}`);
     return discovery;
   }
   if (discovery.state === "contradiction") throw new AgentError("resource-disk", discovery.reason);
-  const { disk } = discovery;
-  if (discovery.note !== undefined) system.log.info(discovery.note);
+  await forgetPeeks(system);
+  const { disk, others } = discovery;
+  if (disk.kind === "scsi" || others.length === 0) {
+    if (others.length > 0) tellOthers(system, disk, others, "named by the platform");
+    return activateDisk(system, config, disk);
+  }
+  return activateLocalDisks(system, config, [disk, ...others]);
+}
 
-  const view = await inspectDisk(system, disk.name, readUnfinished(system, config));
+/**
+ * Several local NVMe disks are joined into one (`system.md` PEER-17, OFFER-04), where that can be done. A disk that is
+ * in use alone, because it was set up so once, goes on alone; its number may have changed since.
+ */
+async function activateLocalDisks(
+  system: DiskNeeds,
+  config: DiskKeys,
+  disks: readonly ResourceDiskCandidate[],
+): Promise<ResourceDiskOutcome> {
+  const [first] = disks;
+  if (first === undefined) throw new AgentError("resource-disk", "There is no local disk");
+  const names = disks.map(({ name }) => name);
+  const alone = await diskInUse(system, config, disks);
+  const array = alone === undefined ? await mountedArray(system, names) : undefined;
+  if (!config["ResourceDisk.Format"]) return array ?? activateDisk(system, config, alone ?? first);
+  if (array?.mountPoint === config["ResourceDisk.MountPoint"]) return settle(system, array);
+
+  const against =
+    alone === undefined ? await reasonAgainstJoining(system, config) : "in use already";
+  if (against !== undefined) {
+    const chosen = alone ?? first;
+    const others = disks.filter((disk) => disk !== chosen);
+    tellOthers(
+      system,
+      chosen,
+      others,
+      alone === undefined ? `the first local NVMe disk (${against})` : against,
+    );
+    return activateDisk(system, config, chosen);
+  }
+  for (const name of names) {
+    const other = otherManager(system, name);
+    if (other !== undefined) return leave(system, `/dev/${name}`, other);
+  }
+  const outcome = await activateArray(system, config, names, (name) => otherManager(system, name));
+  return outcome.state === "mounted"
+    ? settle(system, outcome)
+    : leave(system, `/dev/${outcome.array}`, outcome.reason);
+}
+
+async function reasonAgainstJoining(
+  system: DiskNeeds,
+  config: DiskKeys,
+): Promise<string | undefined> {
+  if (!config["ResourceDisk.CombineLocalDisks"]) return "ResourceDisk.CombineLocalDisks=n";
+  return raidProblem(system);
+}
+
+/** The disk that was set up alone at an earlier start, or was begun to be; undefined when there is none. */
+async function diskInUse(
+  system: DiskNeeds,
+  config: DiskKeys,
+  disks: readonly ResourceDiskCandidate[],
+): Promise<ResourceDiskCandidate | undefined> {
+  const { formatting } = readNote(system, config);
+  for (const [index, disk] of disks.entries()) {
+    const plan = planResourceDisk(await inspectDisk(system, disk.name, formatting));
+    if (plan.do === "mount" || plan.do === "format") return disk;
+    // Mounted elsewhere it is somebody's own; the first one is used where it is, as a single disk would be (DISK-11).
+    if (
+      plan.do === "adopt" &&
+      (index === 0 || plan.mountPoint === config["ResourceDisk.MountPoint"])
+    )
+      return disk;
+  }
+  return undefined;
+}
+
+function tellOthers(
+  system: DiskNeeds,
+  disk: ResourceDiskCandidate,
+  others: readonly ResourceDiskCandidate[],
+  why: string,
+): void {
+  const names = others.map(({ name }) => name).join(", ");
+  system.log.info(`The resource disk is ${disk.name}, ${why}; left alone: ${names}`);
+}
+
+async function activateDisk(
+  system: DiskNeeds,
+  config: DiskKeys,
+  disk: ResourceDiskCandidate,
+): Promise<ResourceDiskOutcome> {
+  const { formatting } = readNote(system, config);
+  const view = await inspectDisk(system, disk.name, formatting);
   const plan = planResourceDisk(view);
   if (!config["ResourceDisk.Format"]) {
     // Swap may go where others mounted the disk (`system.md` BET-05), but nothing else is done.
@@ -95,15 +175,20 @@ async function activate(system: Needs, config: Keys): Promise<ResourceDiskOutcom
   }
   if (plan.do !== "adopt") {
     const other = otherManager(system, disk.name);
-    if (other !== undefined) {
-      system.log.info(`Leaving the resource disk ${view.device} alone: ${other}`);
-      return { state: "left-to-others", reason: other };
-    }
+    if (other !== undefined) return leave(system, view.device, other);
   }
   if (plan.do === "refuse") throw new AgentError("resource-disk", plan.reason);
   if (plan.do !== "adopt")
     system.log.info(`Resource disk ${view.device} (${disk.evidence}): ${planText(plan)}`);
-  const outcome = await carryOut(system, config, { view, plan, name: disk.name });
+  return settle(system, await carryOut(system, config, { view, plan }));
+}
+
+function leave(system: DiskNeeds, device: string, reason: string): ResourceDiskOutcome {
+  system.log.info(`Leaving the resource disk ${device} alone: ${reason}`);
+  return { state: "left-to-others", reason };
+}
+
+function settle(system: DiskNeeds, outcome: Mounted): Mounted {
   writeWarning(system, outcome.mountPoint);
   system.log.info(
     `Resource disk ${outcome.device} is mounted at ${outcome.mountPoint} with ${outcome.fileSystem}`,
@@ -136,57 +221,48 @@ function sourceDevice(system: Pick<System, "files">, source: string): string | u
   return nameOf(system.files.readLink(path as SystemPath) ?? path);
 }
 
-/** The disk itself or one of its partitions; sdba1 is neither of sdb. */
+/** The disk itself or one of its partitions; sdba1 is neither of sdb, nor nvme0n12 of nvme0n1. */
 function isOnDisk(device: string | undefined, disk: string): boolean {
-  return (
-    device !== undefined &&
-    device.startsWith(disk) &&
-    /^(?:p?\d+)?$/.test(device.slice(disk.length))
-  );
+  if (device === undefined || !device.startsWith(disk)) return false;
+  const rest = device.slice(disk.length);
+  return /\d$/.test(disk) ? /^(?:p\d+)?$/.test(rest) : /^\d*$/.test(rest);
 }
 
 interface Work {
   readonly view: DiskView;
   readonly plan: Exclude<DiskPlan, { readonly do: "refuse" }>;
-  readonly name: string;
 }
 
-type Mounted = Extract<ResourceDiskOutcome, { readonly state: "mounted" }>;
-
-async function carryOut(system: Needs, config: Keys, work: Work): Promise<Mounted> {
+async function carryOut(system: DiskNeeds, config: DiskKeys, work: Work): Promise<Mounted> {
   const { plan, view } = work;
   if (plan.do === "adopt") return mounted(plan.device, plan.mountPoint, plan.fileSystem);
-  const fileSystem = config["ResourceDisk.Filesystem"];
-  if (plan.do !== "mount" && !SUPPORTED.includes(fileSystem))
-    throw new AgentError(
-      "config",
-      `ResourceDisk.Filesystem=${fileSystem} is not supported; use one of ${SUPPORTED.join(", ")}`,
-    );
-  const mountPoint = prepareMountPoint(system, config);
-  if (plan.do === "mount") {
-    await mount(system, config, {
-      device: view.device,
-      partition: plan.partition,
-      mountPoint,
-      fileSystem: plan.fileSystem,
-    });
-    return mounted(plan.partition, mountPoint, plan.fileSystem);
-  }
-
   // A program that is missing is found out before the disk is changed.
-  if (system.exec.find(`mkfs.${fileSystem}`) === undefined)
-    throw new AgentError("program-missing", `The program mkfs.${fileSystem} is not installed`);
-  const partition = plan.do === "format" ? plan.partition : partitionDevice(view.device, 1);
-  if (plan.do === "partition") await makeTable(system, view.device);
-  else if (plan.setLinuxType) await setLinuxType(system, view.device);
-  await waitForNode(system, view.device, partition as SystemPath);
-  await makeFileSystem(system, config, { partition, fileSystem });
-  await mount(system, config, { device: view.device, partition, mountPoint, fileSystem });
+  const fileSystem = plan.do === "mount" ? plan.fileSystem : fileSystemToMake(system, config);
+  const mountPoint = prepareMountPoint(system, config);
+  const partition = plan.do === "partition" ? partitionDevice(view.device, 1) : plan.partition;
+  if (plan.do !== "mount") {
+    if (plan.do === "partition") await makeTable(system, view.device);
+    else if (plan.setLinuxType) await setLinuxType(system, view.device);
+    await waitForNode(system, view.device, partition as SystemPath);
+    const id = await partitionId(system, partition);
+    await makeFileSystem(system, config, { device: partition, fileSystem, id });
+  }
+  await mount(system, config, { disk: view.device, device: partition, mountPoint, fileSystem });
   return mounted(partition, mountPoint, fileSystem);
 }
 
+/** PARTUUID; empty when there is none to be had. */
+async function partitionId(system: DiskNeeds, partition: string): Promise<string> {
+  const probe = await system.exec.run({
+    argv: ["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", partition],
+    okCodes: "any",
+    timeoutMs: TIMEOUT_MS,
+  });
+  return probe.stdout.trim();
+}
+
 /** GPT with one partition over all of the disk. */
-async function makeTable(system: Needs, device: string): Promise<void> {
+async function makeTable(system: DiskNeeds, device: string): Promise<void> {
   if (system.exec.find("parted") !== undefined) {
     const words = ["mklabel", "gpt", "mkpart", "primary", "1MiB", "100%"];
     await system.exec.run({
@@ -203,7 +279,7 @@ async function makeTable(system: Needs, device: string): Promise<void> {
 }
 
 /** MBR type 7 (NTFS) becomes 83 (Linux); sfdisk changed the option's name over time (`system.md` DISK-15). */
-async function setLinuxType(system: Needs, device: string): Promise<void> {
+async function setLinuxType(system: DiskNeeds, device: string): Promise<void> {
   try {
     await system.exec.run({
       argv: ["sfdisk", "--part-type", device, "1", "83"],
@@ -214,151 +290,8 @@ async function setLinuxType(system: Needs, device: string): Promise<void> {
   }
 }
 
-/**
- * Makes the kernel look at the partition table again. `partx` reads the table itself and changes only what differs;
- * `blockdev` and, in old versions, `sfdisk` ask the kernel to (`system.md` DISK-16).
- */
-async function rereadTable(system: Needs, device: string): Promise<void> {
-  for (const argv of [
-    ["partx", "--update", device],
-    ["blockdev", "--rereadpt", device],
-    ["sfdisk", "-R", device],
-  ]) {
-    try {
-      await system.exec.run({ argv, timeoutMs: TIMEOUT_MS });
-      return;
-    } catch {
-      // Whether any of them helped is seen by the partition's node.
-    }
-  }
-}
-
-/**
- * Waits for a partition's node, 5 times 5 s (`system.md` DISK-18). Most tools tell the kernel about a new table
- * themselves, and udev makes the node a moment later; where they did not, the table is read again.
- */
-async function waitForNode(system: Needs, device: string, node: SystemPath): Promise<void> {
-  for (let wait = 0; wait < NODE_WAITS; wait += 1) {
-    if (system.files.exists(node)) return;
-    await rereadTable(system, device);
-    if (system.files.exists(node)) return;
-    await system.clock.sleep(NODE_WAIT_MS);
-  }
-  if (!system.files.exists(node))
-    throw new AgentError("resource-disk", `Partition was not created: ${node} did not appear`);
-}
-
-/** `system.md` DISK-17. What is begun is noted first, so that a format cut short by a reset can be done again. */
-async function makeFileSystem(
-  system: Needs,
-  config: Keys,
-  target: { readonly partition: string; readonly fileSystem: string },
-): Promise<void> {
-  const { partition, fileSystem } = target;
-  const probe = await system.exec.run({
-    argv: ["blkid", "-p", "-s", "PART_ENTRY_UUID", "-o", "value", partition],
-    okCodes: "any",
-    timeoutMs: TIMEOUT_MS,
-  });
-  const force = fileSystem === "xfs" || fileSystem === "btrfs" ? "-f" : "-F";
-  const state = stateFile(config);
-  system.files.makeDirectory(config["Lib.Dir"], { mode: 0o700, keepMode: true });
-  system.files.write(state, `${JSON.stringify({ version: 1, formatting: probe.stdout.trim() })}\n`);
-  await system.exec.run({
-    argv: [`mkfs.${fileSystem}`, force, partition],
-    timeoutMs: MKFS_TIMEOUT_MS,
-  });
-  system.files.remove(state);
-}
-
-function stateFile(config: Keys): SystemPath {
-  return join(config["Lib.Dir"], STATE_FILE);
-}
-
-/** PARTUUID of a format that was begun and not finished. A file that cannot be understood says nothing. */
-function readUnfinished(system: Needs, config: Keys): string | undefined {
-  try {
-    const text = system.files.readTextIfExists(stateFile(config));
-    if (text === undefined) return undefined;
-    const id = JsonReader.parse(text, stateFile(config)).get("formatting").string();
-    return id === "" ? undefined : id;
-  } catch (error) {
-    system.log.warning(`Ignoring ${stateFile(config)}: ${describe(error)}`);
-    return undefined;
-  }
-}
-
-/** `system.md` DISK-12; and nothing is ever mounted over another mount. */
-function prepareMountPoint(system: Needs, config: Keys): SystemPath {
-  const path = join(config["ResourceDisk.MountPoint"]);
-  const taken = readMounts(system).find((mount) => mount.mountPoint === path);
-  if (taken !== undefined)
-    throw new AgentError("resource-disk", `${path} is taken: ${taken.source} is mounted there`);
-  try {
-    system.files.makeDirectory(path, { mode: 0o755 });
-  } catch (error) {
-    throw new AgentError("resource-disk", `Failed to create mount point directory ${path}`, {
-      cause: error,
-    });
-  }
-  return path;
-}
-
-interface MountRequest {
-  readonly device: string;
-  readonly partition: string;
-  readonly mountPoint: SystemPath;
-  readonly fileSystem: string;
-}
-
-/** One retry after the table was read again; a mount that fails never leads to a format (`system.md` BET-01). */
-async function mount(system: Needs, config: Keys, request: MountRequest): Promise<void> {
-  const { partition, mountPoint, fileSystem } = request;
-  const options = config["ResourceDisk.MountOptions"];
-  const optionWords =
-    options === undefined || options === "" || options === "None" ? [] : ["-o", options];
-  const argv = [
-    "mount",
-    "-t",
-    fileSystem,
-    ...optionWords,
-    partition,
-    system.files.realPath(mountPoint),
-  ];
-  const attempt = async (): Promise<boolean> => {
-    const result = await system.exec.run({
-      argv,
-      okCodes: [0, ALREADY_MOUNTED],
-      timeoutMs: TIMEOUT_MS,
-    });
-    if (result.code === 0) return true;
-    const text = `${result.stdout}${result.stderr}`.trim();
-    if (/is already mounted/i.test(text)) {
-      system.log.warning(`${partition} is already mounted: ${text}`);
-      return true;
-    }
-    throw new AgentError("exec", `${argv.join(" ")} failed with exit code ${result.code}: ${text}`);
-  };
-  try {
-    await attempt();
-  } catch (first) {
-    system.log.warning(`Mounting again after reading the partition table: ${describe(first)}`);
-    await rereadTable(system, request.device);
-    await waitForNode(system, request.device, partition as SystemPath);
-    try {
-      await attempt();
-    } catch (error) {
-      throw new AgentError(
-        "resource-disk",
-        `Could not mount ${partition} at ${mountPoint} after syncing partition table; it was not formatted`,
-        { cause: error },
-      );
-    }
-  }
-}
-
 /** A service may have made the file immutable (`system.md` DISK-21, PKG-12): then it is there, which is the point. */
-function writeWarning(system: Needs, mountPoint: SystemPath): void {
+function writeWarning(system: DiskNeeds, mountPoint: SystemPath): void {
   const file = join(mountPoint, WARNING_FILE);
   try {
     if (system.files.readTextIfExists(file) === WARNING_TEXT) return;
@@ -366,10 +299,6 @@ function writeWarning(system: Needs, mountPoint: SystemPath): void {
   } catch (error) {
     system.log.warning(`Failed to write ${WARNING_FILE}: ${describe(error)}`);
   }
-}
-
-function mounted(device: string, mountPoint: string, fileSystem: string): Mounted {
-  return { state: "mounted", device, mountPoint: mountPoint as SystemPath, fileSystem };
 }
 
 function planText(plan: Exclude<Work["plan"], { readonly do: "adopt" }>): string {

@@ -80,23 +80,6 @@ test("system.md PEER-15 BET-02 DISK-10 DISK-17 DISK-19 DISK-24: a blank local NV
   expect(system.files.list("/var/lib/waagent")).toEqual([]);
 });
 
-test("system.md PEER-15: with three local NVMe disks the first is set up, one INFO line says so, and no program sees the others", async () => {
-  using system = createFakeSystem();
-  prepare(system, "blank");
-  for (const name of ["nvme2", "nvme3"])
-    plant(system, {
-      [`/sys/class/nvme/${name}/model`]: "Microsoft NVMe Direct Disk v2\n",
-      [`/sys/class/nvme/${name}/${name}n1/size`]: "1",
-    });
-  expect(await activateResourceDisk(system, config)).toMatchObject({ device: "/dev/nvme1n1p1" });
-  expect(system.lines.filter((line) => line.includes("nvme3n1"))).toEqual([
-    expect.stringMatching(
-      /^INFO .* The resource disk is nvme1n1, the first local NVMe disk; left alone: nvme2n1, nvme3n1$/,
-    ),
-  ]);
-  expect(system.commands.flat().filter((word) => /nvme[23]/.test(word))).toEqual([]);
-});
-
 test("system.md DISK-21: the warning file has 333 bytes of ASCII and names the link", () => {
   expect(Buffer.from(WARNING_TEXT, "utf8")).toHaveLength(333);
   expect(WARNING_TEXT).toMatch(/^[\n\x20-\x7e]*$/);
