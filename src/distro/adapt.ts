@@ -25,7 +25,7 @@ function service(row: DistroRow, found: Capabilities): Partial<DistroRow> {
     startService: ["systemctl", "start", unit],
     // A row that has no way to register us gets systemd's once our unit is there; Ubuntu keeps mask and unmask.
     ...renamed(row, row.serviceName, unit, found.agentUnit !== undefined),
-    ...(found.ostree ? { unitDirectory: "/etc/systemd/system" as const } : {}),
+    ...(found.readOnlyUsr ? { unitDirectory: "/etc/systemd/system" as const } : {}),
   };
 }
 

@@ -32,8 +32,20 @@ export function detectCapabilities(system: Machine, preferredUnit: string): Capa
     networkManagers: networkManagers(system),
     sshUnit: firstUnit(["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"]),
     agentUnit: [preferredUnit, ...AGENT_UNITS].find((name) => hasUnit(`${name}.service`)),
-    ostree: files.exists("/run/ostree-booted"),
+    readOnlyUsr: files.exists("/run/ostree-booted") || isReadOnly(system, "/usr"),
   };
+}
+
+/** By the mount that holds the folder; of two at the same place the later one hides the other. */
+function isReadOnly({ files }: Pick<System, "files">, folder: SystemPath): boolean {
+  let holder = "";
+  let options = "";
+  for (const line of (files.readTextIfExists("/proc/mounts") ?? "").split("\n")) {
+    const [, point = "", , given = ""] = line.split(" ");
+    const holds = point === "/" || folder === point || folder.startsWith(`${point}/`);
+    if (point !== "" && holds && point.length >= holder.length) [holder, options] = [point, given];
+  }
+  return options.split(",").includes("ro");
 }
 
 function serviceManager(system: Machine, systemd: boolean): Capabilities["serviceManager"] {

@@ -95,8 +95,8 @@ export interface Capabilities {
   readonly sshUnit: string | undefined;
   /** Name of the installed unit of this agent without suffix: "walinuxagent", "waagent", or undefined. */
   readonly agentUnit: string | undefined;
-  /** Image-mode or ostree system, whose /usr is read-only (OS-67). */
-  readonly ostree: boolean;
+  /** /usr cannot be written: an image, ostree (OS-67), a merged extension image, or mounted so. */
+  readonly readOnlyUsr: boolean;
 }
 
 /** The row of this machine after its capabilities were taken into account. */

@@ -1,9 +1,10 @@
-import { describe } from "../base/error.ts";
+import { AgentError, describe } from "../base/error.ts";
 import { JsonReader } from "../base/json.ts";
 import type { Distro } from "../distro/distro.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { firewallRules, removeFirewallEverywhere } from "./firewall.ts";
+import { mountOf, readMounts } from "./mounts.ts";
 import { acceptDns, type FirewallRules, type RuleSpec, wantedRules } from "./firewall-rules.ts";
 
 export interface PersistOptions {
@@ -195,9 +196,20 @@ async function persistAsUnit(
     await system.exec.run({ argv: ["systemctl", "enable", name], timeoutMs: TIMEOUT_MS });
   } catch (error) {
     system.files.remove(file);
-    throw error;
+    throw readOnlyLinks(system, name) ?? error;
   }
   system.log.info(`The firewall will be set up at boot by ${file}`);
+}
+
+/** systemctl says of links it may not make that the unit does not exist. */
+function readOnlyLinks(system: Pick<System, "files">, name: string): AgentError | undefined {
+  const links = "/etc/systemd/system";
+  const mount = mountOf(readMounts(system), links);
+  if (mount?.options.includes("ro") !== true) return undefined;
+  return new AgentError(
+    "io",
+    `Could not enable ${name}: ${links} is read-only (${mount.mountPoint}), so the firewall is set up by the agent only`,
+  );
 }
 
 /** `extensions.md` FW-11, FW-12. */

@@ -75,31 +75,4 @@ describe("paths", () => {
     },
     60_000,
   );
-
-  guestTest(
-    "with /usr read-only and /var not executable it provisions and reports, and says which extension command could not run",
-    async () => {
-      // Plain storage: the certificate of the emulated one would have to be written below /usr.
-      await using guest = await startGuest(
-        { ...firstBoot(), storage: "http" },
-        {
-          prepare: async ({ run }) => {
-            // Remounted in the sandbox only; its /var becomes a file system of its own.
-            await run([
-              "sh",
-              "-ec",
-              "mount --rbind /usr /usr; mount -o remount,bind,ro /usr;" +
-                "mkdir -p /var/lib/waagent; mount -t tmpfs -o mode=0700,noexec tmpfs /var/lib/waagent",
-            ]);
-          },
-        },
-      );
-      await guest.until("ready");
-      await guest.until("status:Fabric.Demo=NotReady");
-      const handler =
-        guest.fabric.statusDocuments.at(-1)?.document.aggregateStatus.handlerAggregateStatus[0];
-      expect(JSON.stringify(handler)).toMatch(/[Pp]ermission denied|noexec/);
-    },
-    60_000,
-  );
 });

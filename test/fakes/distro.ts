@@ -8,7 +8,7 @@ export const NO_CAPABILITIES: Capabilities = {
   networkManagers: [],
   sshUnit: undefined,
   agentUnit: undefined,
-  ostree: false,
+  readOnlyUsr: false,
 };
 
 /** A Distro as detection would give it: `distroNamed("ubuntu", "22.04")`. */

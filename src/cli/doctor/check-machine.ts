@@ -46,35 +46,49 @@ export function checkGoalState({ agent }: Facts): Found {
   ];
 }
 
-export function checkStatusUpload({ agent }: Facts): Found {
-  const upload = agent.state?.components.find(({ name }) => name === "status upload");
-  if (upload === undefined) return "unseen";
-  if (upload.state !== "failed") return [];
-  return [
-    {
-      id: "status-upload-failed",
-      object: "status upload",
-      problem: `the platform has not been told the VM's status since ${upload.since}`,
-      reason: upload.detail ?? "",
-      next: "mend what else is named here; the agent tries again at each period",
-    },
-  ];
+/** What the agent says about one of its parts. */
+function checkComponent(
+  { agent }: Facts,
+  component: string,
+  tell: (since: string) => Pick<Finding, "id" | "problem" | "next">,
+): Found {
+  const found = agent.state?.components.find(({ name }) => name === component);
+  if (found === undefined) return "unseen";
+  if (found.state !== "failed") return [];
+  return [{ ...tell(found.since), object: component, reason: found.detail ?? "" }];
 }
 
-/** What the agent says about its own rules: absent ones let everybody on the machine talk to the WireServer. */
-export function checkFirewallRules({ agent }: Facts): Found {
-  const firewall = agent.state?.components.find(({ name }) => name === "firewall");
-  if (firewall === undefined) return "unseen";
-  if (firewall.state !== "failed") return [];
-  return [
-    {
-      id: "firewall-absent",
-      object: "firewall",
-      problem: "the rules that keep users from the WireServer are not in force",
-      reason: firewall.detail ?? "",
-      next: "mend what the reason names; the agent tries again by itself",
-    },
-  ];
+export function checkStatusUpload(facts: Facts): Found {
+  return checkComponent(facts, "status upload", (since) => ({
+    id: "status-upload-failed",
+    problem: `the platform has not been told the VM's status since ${since}`,
+    next: "mend what else is named here; the agent tries again at each period",
+  }));
+}
+
+/** Absent rules let everybody on the machine talk to the WireServer. */
+export function checkFirewallRules(facts: Facts): Found {
+  return checkComponent(facts, "firewall", () => ({
+    id: "firewall-absent",
+    problem: "the rules that keep users from the WireServer are not in force",
+    next: "mend what the reason names; the agent tries again by itself",
+  }));
+}
+
+export function checkProvisioning(facts: Facts): Found {
+  return checkComponent(facts, "provisioning", () => ({
+    id: "provisioning-failed",
+    problem: "the VM has not got all that its owner asked for: name, user, keys",
+    next: "mend what the reason names and restart the agent, which goes on from there",
+  }));
+}
+
+export function checkResourceDisk(facts: Facts): Found {
+  return checkComponent(facts, "resource disk", () => ({
+    id: "resource-disk-failed",
+    problem: "the temporary disk could not be set up",
+    next: "mend what the reason names and restart the agent",
+  }));
 }
 
 const MAX_WARNINGS = 5;

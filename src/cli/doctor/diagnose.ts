@@ -16,6 +16,8 @@ import {
   checkFirewallRules,
   checkGoalState,
   checkNoExec,
+  checkProvisioning,
+  checkResourceDisk,
   checkSpace,
   checkStatusUpload,
 } from "./check-machine.ts";
@@ -51,6 +53,8 @@ export const CHECKS: readonly Check[] = [
   { name: "permissions for storage are valid", run: checkSignatures },
   { name: "there is room on the disks", run: checkSpace },
   { name: "extensions may be run where they lie", run: checkNoExec },
+  { name: "the machine is provisioned", run: checkProvisioning },
+  { name: "the resource disk is set up, or not asked for", run: checkResourceDisk },
   { name: "the policy allows the extensions", run: checkPolicy },
   { name: "programs of extensions fit this machine", run: checkCommands },
   { name: "protected settings can be decrypted", run: checkCertificates },

@@ -78,8 +78,28 @@ test("provisioning.md DB-15: Fedora renews through NetworkManager", () => {
 
 test("provisioning.md OS-67: generated units go to /etc where /usr belongs to ostree", () => {
   expect(
-    distroNamed("rhel", "9.6", { capabilities: { ...SYSTEMD, ostree: true } }).unitDirectory,
+    distroNamed("rhel", "9.6", { capabilities: { ...SYSTEMD, readOnlyUsr: true } }).unitDirectory,
   ).toBe("/etc/systemd/system");
+});
+
+test("provisioning.md OS-67: /usr is read-only where ostree booted, or where the mount that holds it says so", async () => {
+  using system = createFakeSystem();
+  const found = async (mounts: string): Promise<boolean> => {
+    system.files.write("/proc/mounts", mounts);
+    return (await detectDistro(system)).capabilities.readOnlyUsr;
+  };
+  system.files.makeDirectory("/proc");
+  expect(
+    await found("/dev/sda1 / ext4 rw,relatime 0 0\n/dev/sr0 /usr/share iso9660 ro 0 0\n"),
+  ).toBe(false);
+  expect(await found("/dev/sda1 / ext4 ro,relatime 0 0\n")).toBe(true);
+  expect(await found("/dev/sda1 / ext4 ro 0 0\n/dev/sda2 /usr ext4 rw 0 0\n")).toBe(false);
+  expect(await found("/dev/sda2 /usr ext4 rw 0 0\nsysext /usr overlay ro,nodev 0 0\n")).toBe(true);
+  system.files.remove("/proc/mounts");
+  expect((await detectDistro(system)).capabilities.readOnlyUsr).toBe(false);
+  system.files.makeDirectory("/run");
+  system.files.write("/run/ostree-booted", "");
+  expect((await detectDistro(system)).capabilities.readOnlyUsr).toBe(true);
 });
 
 test("provisioning.md OS-66 DB-18: capabilities come from what is on disk, both unit names prefer the row's", async () => {
@@ -96,7 +116,7 @@ test("provisioning.md OS-66 DB-18: capabilities come from what is on disk, both 
     networkManagers: [],
     sshUnit: undefined,
     agentUnit: undefined,
-    ostree: false,
+    readOnlyUsr: false,
   });
   system.files.makeDirectory("/run/systemd/system");
   touch("/run/systemd/netif/state");
@@ -110,6 +130,6 @@ test("provisioning.md OS-66 DB-18: capabilities come from what is on disk, both 
     networkManagers: ["networkd", "dhclient"],
     sshUnit: "ssh.service",
     agentUnit: "walinuxagent",
-    ostree: false,
+    readOnlyUsr: false,
   });
 });

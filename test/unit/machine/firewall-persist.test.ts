@@ -124,6 +124,20 @@ test("extensions.md FW-11: a unit that cannot be enabled is not left behind", as
   expect(system.files.exists(UNIT)).toBe(false);
 });
 
+test("extensions.md FW-11: a unit that cannot be enabled because of a read-only /etc says so, whatever systemctl says", async () => {
+  using system = createFakeSystem();
+  withSystemd(system);
+  plant(system, { "/proc/self/mountinfo": "36 1 8:1 /etc /etc ro,relatime - ext4 /dev/sda1 rw\n" });
+  const systemctl = system.programs.get("systemctl")!;
+  system.programs.set("systemctl", (argv, stdin) =>
+    argv[1] === "enable" ? { code: 1, stderr: "does not exist" } : systemctl(argv, stdin),
+  );
+  await expect(persistFirewall(system, distro, rules, options)).rejects.toThrow(
+    "Could not enable waagent-network-setup.service: /etc/systemd/system is read-only (/etc)",
+  );
+  expect(system.files.exists(UNIT)).toBe(false);
+});
+
 test("extensions.md FW-10 system.md FW-04: a running firewalld gets permanent rules in order, legacy ones go, and the unit too", async () => {
   using system = createFakeSystem();
   const enabled = withSystemd(system);

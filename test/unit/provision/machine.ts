@@ -76,7 +76,7 @@ export function distroOf(adapter: string, changes: Partial<Distro> = {}): Distro
       networkManagers: [],
       sshUnit: undefined,
       agentUnit: undefined,
-      ostree: false,
+      readOnlyUsr: false,
     },
     known: true,
     ...changes,

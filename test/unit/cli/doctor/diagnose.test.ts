@@ -37,6 +37,8 @@ const state: AgentState = {
   handlers: [],
   components: [
     { name: "firewall", state: "ok", detail: "nft", since: "t" },
+    { name: "provisioning", state: "provisioned", detail: undefined, since: "t" },
+    { name: "resource disk", state: "off", detail: undefined, since: "t" },
     { name: "status upload", state: "ok", detail: undefined, since: "t" },
   ],
   storage: [{ purpose: "status", origin: "https://a.test", expiresAt: "2031-01-01T00:00:00Z" }],
@@ -232,11 +234,14 @@ test("failures of the agent itself", () => {
     "configuration configuration",
   ]);
   const goalState = { ...state.goalState!, state: "failed" as const, detail: "features" };
-  const components = ["firewall", "status upload"].map((name) => ({
+  const names = ["firewall", "provisioning", "resource disk", "status upload"];
+  const components = names.map((name) => ({
     ...{ name, state: "failed", detail: "because", since: "t" },
   }));
   expect(told(withState({ goalState, components }))).toEqual([
     "firewall-absent firewall",
+    "provisioning-failed provisioning",
+    "resource-disk-failed resource disk",
     "goal-state-failed incarnation_1",
     "status-upload-failed status upload",
   ]);
