@@ -281,6 +281,16 @@ export const KEYS = {
     "Hold extensions to the memory that their packages ask for (systemd, control group v2).",
     { kind: "own", shown: false },
   ),
+  "Extensions.DownloadRetries": integer(
+    0,
+    "How often a failed download of a package or manifest is tried again, after 30 s and then twice as long each time, up to 10 min; 0: only when the platform sends a new goal state.",
+    { minimum: 0, maximum: 20, kind: "own", shown: false },
+  ),
+  "Extensions.SkipUnchanged": boolean(
+    false,
+    "y: a restart of the agent does not enable again what it enabled since boot for the same goal state with success.",
+    { kind: "own", shown: false },
+  ),
   "Extensions.TasksMax": integer(
     0,
     "Processes and threads that one extension may have at once, under systemd; 0: only systemd's own limit of each command.",

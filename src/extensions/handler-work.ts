@@ -16,10 +16,11 @@ import { handlerLog, prepareHandlerLog } from "./handler-log.ts";
 import { readHandlerManifest, type HandlerManifest } from "./handler-manifest.ts";
 import { uninstallCodeOf, update } from "./handler-update.ts";
 import { openJournal } from "./journal.ts";
-import { baseOf, sameName, type HandlerRef } from "./layout.ts";
+import { baseOf, displayName, sameName, type HandlerRef } from "./layout.ts";
 import { initialise, obtainPackage } from "./package.ts";
 import type { PackageOffer } from "./package-source.ts";
 import { writeSettings } from "./settings-file.ts";
+import { readStatusFile } from "./status-file.ts";
 import { findInstalled, listHandlers, readExtensionState, readState, writeState } from "./store.ts";
 import { chooseVersion, isExactlyInstalled, type ChosenPackage } from "./version-choice.ts";
 import {
@@ -130,11 +131,19 @@ async function choose(
 
 /** Installs or updates where needed, then enables, or disables a deleted extension. */
 async function bringToEnabled(bench: Bench, target: HandlerRef, offer: Offer): Promise<void> {
-  const { manifest, uninstallCode } = await bringToInstalled(bench, target, offer);
-  const { system, context, settings } = bench;
+  const { system, context, settings, goal } = bench;
   const extension = extensionOf(bench);
+  if (isUnchanged(bench, target)) {
+    system.log.info(
+      "Enabled for this goal state already, and the agent was only restarted: enable is not run again",
+    );
+    await context.limits.track(target, readHandlerManifest(system, context.layout, target));
+    return;
+  }
+  const { manifest, uninstallCode } = await bringToInstalled(bench, target, offer);
   if (extension === undefined || settings?.state !== "disabled") {
     await enable(bench, target, manifest, uninstallCode);
+    context.enabled?.add(goal.id, { handler: target, extension, settings });
     return;
   }
   const isEnabled = readExtensionState(system, context.layout, target, extension) === "enabled";
@@ -142,6 +151,27 @@ async function bringToEnabled(bench: Bench, target: HandlerRef, offer: Offer): P
     const sequence = sequenceOf(bench);
     await disable(bench, target, manifest, { extension, sequence, isDeleted: true });
   } else system.log.info(`The extension ${extension} is disabled already`);
+}
+
+/** `Extensions.SkipUnchanged`: enabled for this goal state, with these settings, and successful (DB-37). */
+function isUnchanged(bench: Bench, target: HandlerRef): boolean {
+  const { system, context, settings, goal } = bench;
+  const { layout } = context;
+  const extension = extensionOf(bench);
+  if (context.enabled?.has(goal.id, { handler: target, extension, settings }) !== true)
+    return false;
+  if (readState(system, layout, target) !== "Enabled") return false;
+  if (settings === undefined) return true;
+  if (
+    extension !== undefined &&
+    readExtensionState(system, layout, target, extension) !== "enabled"
+  )
+    return false;
+  const name = displayName(target.name, extension);
+  const source = { handler: target, name, extension, sequence: settings.sequence };
+  return (
+    settings.state === "enabled" && readStatusFile(system, layout, source).status === "success"
+  );
 }
 
 /** The target version is installed and has its settings. */

@@ -226,7 +226,7 @@ async function waitFor(
 }
 
 /** Tells boots apart, so that a pid of an earlier boot is never taken for one of this. */
-function bootId(system: Pick<System, "files">): string {
+export function bootId(system: Pick<System, "files">): string {
   try {
     return (system.files.readTextIfExists("/proc/sys/kernel/random/boot_id") ?? "").trim();
   } catch {

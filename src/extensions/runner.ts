@@ -5,6 +5,7 @@ import type { Config } from "../config/table.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { migrateOldState, removeVanished } from "./cleanup.ts";
+import { createEnabledRecord } from "./enabled-record.ts";
 import { CODE } from "./failure.ts";
 import { refreshHandlerEnvironments } from "./handler-environment.ts";
 import { NO_LIMITS, type ResourceControl, type WorkContext } from "./work.ts";
@@ -76,6 +77,7 @@ export function createExtensionsRunner(
   const context: WorkContext = {
     layout,
     source: options.source,
+    enabled: config["Extensions.SkipUnchanged"] ? createEnabledRecord(system, layout) : undefined,
     wireServerAddress: options.wireServerAddress,
     environment: options.environment,
     onCommand: options.onCommand,

@@ -1,6 +1,7 @@
 import type { ExtensionsGoalState, HandlerGoal, SettingsGoal } from "../azure/goal-state.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import type { EnabledRecord } from "./enabled-record.ts";
 import { CODE, HandlerError } from "./failure.ts";
 import type { HandlerManifest } from "./handler-manifest.ts";
 import type { InvokeContext } from "./invocation.ts";
@@ -11,6 +12,8 @@ import type { PackageSource } from "./package-source.ts";
 /** What the work on one handler needs besides the goal. */
 export interface WorkContext extends InvokeContext {
   readonly source: PackageSource;
+  /** undefined: every start of the agent enables again (EXT-11). */
+  readonly enabled: EnabledRecord | undefined;
   readonly limits: ResourceControl;
   /** Looks at an unpacked package; see PackageOptions.verify. */
   readonly verify: (

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { RECORDER } from "../../fixtures/extensions/package.ts";
-import { createWorld, goal, handler, LIB, settings, type World } from "./world.ts";
+import { createWorld, goal, handler, LIB, LOGS, settings, type World } from "./world.ts";
 
 const NAME = "Contoso.Ext.Demo";
 const JOURNALS = `${LIB}/extensions/journal` as const;
@@ -126,4 +126,60 @@ test("extensions.md DB-10: a journal that is damaged, or of another format, is n
     expect(runner.reports(current)).toMatchObject([{ status: "Ready" }]);
     expect(world.system.files.list(JOURNALS)).toEqual([]);
   }
+});
+
+test("extensions.md DB-37 EXT-11: with Extensions.SkipUnchanged a restarted agent enables again only what changed, failed, or was enabled before a boot", async () => {
+  using own = createWorld({ config: { "Extensions.SkipUnchanged": true } });
+  own.system.files.makeDirectory("/proc/sys/kernel/random");
+  own.system.files.write(BOOT, "boot-1\n");
+  const script = (result: string) =>
+    `${RECORDER}\nnote "$1 $ConfigExtensionName"\n[ "$1" = enable ] && status Enable ${result} x\nexit 0\n`;
+  const other = "Contoso.Ext.Other";
+  const many = "Contoso.Ext.Many";
+  own.offer(
+    { name: NAME, version: "1.0", script: script("success") },
+    { name: other, version: "1.0", script: script("error") },
+    {
+      name: many,
+      version: "1.0",
+      script: script("success"),
+      manifest: { supportsMultipleExtensions: true },
+    },
+  );
+  const entries = (sequence: number) => [
+    settings(1, { name: "a" }),
+    settings(sequence, { name: "b" }),
+  ];
+  const at = (sequence: number) => [
+    handler(NAME, "1.0", { settings: [settings(sequence)] }),
+    handler(other, "1.0"),
+    handler(many, "1.0", { multiConfig: true, settings: entries(sequence) }),
+  ];
+  const current = goal(at(1));
+  const names = [NAME, other, many];
+  /** Whom one start of the agent enables. */
+  const enables = async (which: typeof current): Promise<string[]> => {
+    for (const name of names) own.system.files.remove(`${LOGS}/${name}/calls`);
+    const runner = own.createRunner();
+    await runner.process(which);
+    expect(runner.reports(which).map(({ status }) => status)).toEqual(["Ready", "Ready", "Ready"]);
+    return names.flatMap((name) =>
+      own
+        .calls(name)
+        .filter((line) => line.includes("enable"))
+        .map((line) => line.replace("1.0 enable", name.replace("Contoso.Ext.", "")).trim()),
+    );
+  };
+  expect(await enables(current)).toEqual(["Demo", "Other", "Many a", "Many b"]);
+  expect(await enables(current)).toEqual(["Other"]);
+  expect(await enables({ ...current, handlers: at(2) })).toEqual(["Demo", "Other", "Many b"]);
+  expect(await enables({ ...current, handlers: at(2) })).toEqual(["Other"]);
+  // A new goal state is enabled whole (EXT-12), and so is the same one after a boot.
+  const next = goal(at(2));
+  expect(await enables(next)).toHaveLength(4);
+  own.system.files.write(BOOT, "boot-2\n");
+  expect(await enables(next)).toHaveLength(4);
+  own.system.files.write(`${LIB}/extensions/enabled.json`, "{");
+  expect(await enables(next)).toHaveLength(4);
+  expect(await enables(next)).toEqual(["Other"]);
 });
