@@ -48,6 +48,7 @@ export function createExtensionsTask(
           message: `[WARNING] ${message}`,
           log: false,
         });
+        runner.supersede();
       }
       pending = goal;
       reported = goal;

@@ -23,6 +23,8 @@ export class HandlerError extends AgentError {
   readonly failureCode: number;
   /** Telemetry operation, where it is not that of the operation under way. */
   readonly operation: string | undefined;
+  /** The platform's storage could not be had; a later try may find it (DB-36). */
+  readonly isTransient: boolean;
 
   constructor(
     failureCode: number,
@@ -31,6 +33,7 @@ export class HandlerError extends AgentError {
       readonly cause?: unknown;
       readonly operation?: string;
       readonly exitCode?: number;
+      readonly isTransient?: boolean;
     } = {},
   ) {
     super("exec", message, {
@@ -40,6 +43,7 @@ export class HandlerError extends AgentError {
     this.name = "HandlerError";
     this.failureCode = failureCode;
     this.operation = options.operation;
+    this.isTransient = options.isTransient ?? false;
   }
 }
 

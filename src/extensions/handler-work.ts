@@ -109,7 +109,10 @@ async function choose(
       );
       return asInstalled(installed.version);
     }
-    throw new HandlerError(CODE.unknown, "Failed to get ext handler pkgs", { cause: error });
+    throw new HandlerError(CODE.unknown, "Failed to get ext handler pkgs", {
+      cause: error,
+      isTransient: true,
+    });
   }
   const chosen = chooseVersion(handler.version, offer);
   if (chosen === undefined)

@@ -295,5 +295,6 @@ function downloadFailure(error: unknown, handler: HandlerRef): HandlerError {
   return new HandlerError(code, `Failed to download the package of ${fullName(handler)}`, {
     cause: error,
     operation: "Download",
+    isTransient: code === CODE.download,
   });
 }

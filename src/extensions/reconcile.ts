@@ -1,6 +1,7 @@
 import type { ExtensionsGoalState } from "../azure/goal-state.ts";
 import { AgentError, describe, isAgentError, type Failure } from "../base/error.ts";
 import type { System } from "../system/system.ts";
+import { pause, retryOf, type Retry } from "./download-retry.ts";
 import { CODE, toFailure } from "./failure.ts";
 import { doWork } from "./handler-work.ts";
 import type { WorkContext } from "./work.ts";
@@ -24,6 +25,8 @@ export interface Progress {
   readonly state: "waiting" | "running" | "over";
   /** Known once the version is chosen. */
   readonly handler: HandlerRef | undefined;
+  /** A failed download is tried again. */
+  readonly retry?: Retry;
 }
 
 export interface PassOptions {
@@ -32,6 +35,8 @@ export interface PassOptions {
   readonly onProgress: (item: WorkItem, progress: Progress) => void;
   /** A failure that could not be written where it is reported from: disk full, or a name that is no file name. */
   readonly onUnwritten: (item: WorkItem, failure: Failure) => void;
+  /** Aborts once nothing is to be tried again, because a newer goal state waits. */
+  readonly superseded: AbortSignal;
 }
 
 /**
@@ -71,7 +76,12 @@ export async function reconcile(
       skip(system, context, item, problem, options);
       return { ok: false, handler: undefined };
     }
-    return await slots(() => processItem(system, context, item, options));
+    for (let tries = 1; ; tries += 1) {
+      const end = await slots(() => processItem(system, context, item, { ...options, tries }));
+      if (end.again === undefined) return end;
+      // Not in a slot: others go on meanwhile.
+      await pause(system, end.again, options);
+    }
   };
 
   for (const item of plan.items) ends.push(runItem(item));
@@ -82,19 +92,22 @@ export async function reconcile(
 interface ItemEnd {
   readonly ok: boolean;
   readonly handler: HandlerRef | undefined;
+  /** It failed for want of the platform's storage, and is not over yet. */
+  readonly again?: Retry;
 }
 
 async function processItem(
   system: System,
   context: WorkContext,
   item: WorkItem,
-  options: PassOptions,
+  options: PassOptions & { readonly tries: number },
 ): Promise<ItemEnd> {
   const { goal, signal } = options;
   if (signal?.aborted === true)
     throw new AgentError("cancelled", `${item.label} was not begun: cancelled`);
   let handler = knownVersion(system, context, item);
   let known: HandlerRef | undefined;
+  let again: Retry | undefined;
   options.onProgress(item, { state: "running", handler: known });
   try {
     if (item.refusal !== undefined) {
@@ -112,10 +125,20 @@ async function processItem(
   } catch (error) {
     if (isAgentError(error, "cancelled")) throw error;
     const failure = toFailure(error, "ExtensionProcessing");
+    again = retryOf(system, error, { ...options, limit: context.downloadRetries });
+    if (again !== undefined) {
+      system.log.warning(`${item.label}: ${again.message}: ${failure.message}`);
+      return { ok: false, handler: known, again };
+    }
     reportFailure(system, context, item, handler, { failure, options });
     return { ok: false, handler: known };
   } finally {
-    options.onProgress(item, { state: "over", handler: known });
+    options.onProgress(
+      item,
+      again === undefined
+        ? { state: "over", handler: known }
+        : { state: "waiting", handler: known, retry: again },
+    );
   }
 }
 

@@ -28,6 +28,8 @@ export interface ReportContext {
   readonly chosen: (handler: HandlerGoal) => HandlerRef | undefined;
   /** The item has not ended in the pass under way, so what is on disk may be left from an earlier goal. */
   readonly isUnderWay: (handler: HandlerGoal, settings: SettingsGoal | undefined) => boolean;
+  /** What to say while a failed download waits for its next try (DB-36). */
+  readonly retry: (handler: HandlerGoal, settings: SettingsGoal | undefined) => string | undefined;
   /** A failure that could not be written to disk. */
   readonly unwritten: (
     handler: HandlerGoal,
@@ -83,7 +85,11 @@ function reportHandler(
   const written = readStatus(system, layout, place);
   const isStale = underWay && written?.status !== "Ready";
   if (isStale && goal.state !== "enabled" && written === undefined) return [];
-  const status: HandlerStatus | undefined = isStale ? IN_WORK : written;
+  const retry = entries
+    .map((entry) => context.retry(goal, entry))
+    .find((text) => text !== undefined);
+  const inWork = retry === undefined ? IN_WORK : { ...IN_WORK, message: retry };
+  const status: HandlerStatus | undefined = isStale ? inWork : written;
   if (status === undefined) {
     if (goal.state !== "uninstall")
       system.log.periodically(
@@ -146,7 +152,12 @@ function reportExtension(
   const found = context.readStatusFile(source);
   const status =
     isStale && context.isUnderWay(goal, entry)
-      ? substitute(source, "transitioning", CODE.success, "The agent is processing this extension")
+      ? substitute(
+          source,
+          "transitioning",
+          CODE.success,
+          context.retry(goal, entry) ?? "The agent is processing this extension",
+        )
       : found;
   return [{ extensionName: extension, sequence: entry.sequence, status }];
 }

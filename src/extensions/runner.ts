@@ -1,6 +1,7 @@
 import type { ExtensionsGoalState, HandlerGoal, SettingsGoal } from "../azure/goal-state.ts";
 import type { AggregateStatus, HandlerReport } from "../azure/vm-status.ts";
 import { describe, isAgentError, type Failure } from "../base/error.ts";
+import { formatTimestamp0 } from "../base/time.ts";
 import type { Config } from "../config/table.ts";
 import type { SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
@@ -56,6 +57,8 @@ export interface ExtensionsRunner {
    * Errors: AgentError "cancelled" only; commands under way then go on and are picked up by the next pass.
    */
   process(goal: ExtensionsGoalState, signal?: AbortSignal): Promise<AggregateStatus | undefined>;
+  /** A newer goal state waits: nothing of the pass under way is tried again after a pause. */
+  supersede(): void;
   /** What is to be reported now for the goal that was handed to `process` last, or is to be. */
   reports(goal: ExtensionsGoalState): HandlerReport[];
   /** Extensions of the pass under way that wait, by display name in lower case, and for whom. */
@@ -78,6 +81,7 @@ export function createExtensionsRunner(
     layout,
     source: options.source,
     enabled: config["Extensions.SkipUnchanged"] ? createEnabledRecord(system, layout) : undefined,
+    downloadRetries: config["Extensions.DownloadRetries"],
     wireServerAddress: options.wireServerAddress,
     environment: options.environment,
     onCommand: options.onCommand,
@@ -116,6 +120,7 @@ export function createExtensionsRunner(
   let chosen = new Map<string, HandlerRef>();
   let unwritten = new Map<string, Failure>();
   let refused = new Set<string>();
+  let newer = new AbortController();
 
   const key = (handler: HandlerGoal, settings: SettingsGoal | undefined): string =>
     displayName(handler.name, handler.multiConfig ? settings?.name : undefined).toLowerCase();
@@ -170,9 +175,11 @@ export function createExtensionsRunner(
       progress.set(key(item.handler, item.settings), { state: "waiting", handler: undefined });
       if (item.action === "refuse") refused.add(item.handler.name.toLowerCase());
     }
+    newer = new AbortController();
     await reconcile(system, context, decided, {
       goal,
       signal,
+      superseded: newer.signal,
       onProgress: (item, now) => {
         progress.set(key(item.handler, item.settings), now);
         if (now.handler !== undefined) chosen.set(item.handler.name.toLowerCase(), now.handler);
@@ -229,6 +236,8 @@ export function createExtensionsRunner(
       }
     },
 
+    supersede: () => newer.abort(),
+
     reports: (goal) => {
       policyWatch.look(goal.handlers);
       const isCurrent = goal.id === goalId;
@@ -244,6 +253,8 @@ export function createExtensionsRunner(
         },
         unwritten: (handler, settings) =>
           isCurrent ? unwritten.get(key(handler, settings)) : undefined,
+        retry: (handler, settings) =>
+          isCurrent ? progress.get(key(handler, settings))?.retry?.message : undefined,
         isRefused: (handler) => refused.has(handler.name.toLowerCase()),
       });
     },
@@ -254,6 +265,14 @@ export function createExtensionsRunner(
       const waiting = items.filter((item) => stateOf(item) === "waiting");
       return new Map(
         waiting.flatMap((item): [string, string][] => {
+          const retry = progress.get(key(item.handler, item.settings))?.retry;
+          if (retry !== undefined)
+            return [
+              [
+                item.label.toLowerCase(),
+                `a new try of the download at ${formatTimestamp0(retry.at)}`,
+              ],
+            ];
           const others = [...new Set([...item.after, ...item.needs])].map((index) => items[index]);
           const pending = others.filter((other) => stateOf(other) !== "over");
           // All of them are over: what is missing is the success that one of them has to report (SEQ-04).

@@ -14,6 +14,8 @@ export interface WorkContext extends InvokeContext {
   readonly source: PackageSource;
   /** undefined: every start of the agent enables again (EXT-11). */
   readonly enabled: EnabledRecord | undefined;
+  /** How often a failed download is tried again within a pass; the platform expects 0 (EXT-84). */
+  readonly downloadRetries: number;
   readonly limits: ResourceControl;
   /** Looks at an unpacked package; see PackageOptions.verify. */
   readonly verify: (

@@ -19,13 +19,25 @@ function setUp(process: ExtensionsRunner["process"]) {
   const stop = new AbortController();
   const system = createFakeSystem();
   const done: string[] = [];
+  const superseded: number[] = [];
   let gate = Promise.resolve();
-  const task = createExtensionsTask(system, { process } as ExtensionsRunner, {
-    ready: () => gate,
-    onStarted: () => undefined,
-    onProcessed: ({ id }) => done.push(id),
-  });
-  return { system, task, stop, done, close: (until: Promise<void>) => void (gate = until) };
+  const task = createExtensionsTask(
+    system,
+    { process, supersede: () => superseded.push(done.length) } as unknown as ExtensionsRunner,
+    {
+      ready: () => gate,
+      onStarted: () => undefined,
+      onProcessed: ({ id }) => done.push(id),
+    },
+  );
+  return {
+    system,
+    task,
+    stop,
+    done,
+    superseded,
+    close: (until: Promise<void>) => void (gate = until),
+  };
 }
 
 test("extensions.md EXT-11 DB-01: a pass runs in its own task; of goal states that arrive meanwhile only the newest is processed", async () => {
@@ -57,11 +69,14 @@ test("extensions.md EXT-11 DB-01: a pass runs in its own task; of goal states th
 });
 
 test("wire-protocol.md GS-33: a new goal state before the last one is finished is told as a warning", async () => {
-  const { system, task, stop } = setUp(() => new Promise(() => undefined));
+  const { system, task, stop, superseded } = setUp(() => new Promise(() => undefined));
   void task.run(stop.signal);
   task.submit(goal("1"));
   await turn();
+  expect(superseded).toEqual([]);
   task.submit(goal("2"));
+  // Pauses of the pass under way end (`extensions.md` DB-36).
+  expect(superseded).toEqual([0]);
   expect(system.events).toMatchObject([{ operation: "GoalState", success: false }]);
   expect(system.events[0]?.message).toStartWith("[WARNING] A new goal state (2) was received");
   system[Symbol.dispose]();
