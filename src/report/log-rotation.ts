@@ -1,5 +1,5 @@
 import { describe } from "../base/error.ts";
-import type { SystemPath } from "../system/root.ts";
+import { parentOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import type { Monitor } from "./monitors.ts";
 
@@ -8,6 +8,8 @@ import type { Monitor } from "./monitors.ts";
  * rule; only a log that has become twice as long has nobody who looks after it.
  */
 export const ROTATE_AT_BYTES = 40 * 1024 * 1024;
+/** On a small disk that is too late: there each file may have this part of it. */
+const PART_OF_DISK = 1 / 16;
 const KEPT = 3;
 const PERIOD_MS = 3_600_000;
 
@@ -23,7 +25,7 @@ export function logRotation(system: Pick<System, "files" | "log">, file: SystemP
 export function rotateLog(
   system: Pick<System, "files" | "log">,
   file: SystemPath,
-  limit = ROTATE_AT_BYTES,
+  limit = rotationLimit(system, file),
 ): void {
   const { files, log } = system;
   const info = files.lstat(file);
@@ -40,4 +42,9 @@ export function rotateLog(
   log.info(
     `${file} had ${info.size} bytes and was moved to ${file}.1; logrotate does not look after it`,
   );
+}
+
+function rotationLimit(system: Pick<System, "files">, file: SystemPath): number {
+  const capacity = system.files.freeSpace(parentOf(file))?.capacity ?? Infinity;
+  return Math.min(ROTATE_AT_BYTES, capacity * PART_OF_DISK);
 }

@@ -51,8 +51,8 @@ export interface Files {
   chmod(file: SystemPath, mode: number): void;
   chown(file: SystemPath, owner: Owner): void;
   setTimes(file: SystemPath, modifiedMs: number): void;
-  /** Bytes and inodes free for root on the file system that holds the path; undefined when it cannot be told. */
-  freeSpace(directory: SystemPath): { bytes: number; inodes: number } | undefined;
+  /** Of the file system that holds the path; undefined when it cannot be told. */
+  freeSpace(directory: SystemPath): FreeSpace | undefined;
 }
 
 export interface Owner {
@@ -71,6 +71,14 @@ export interface FileInfo {
   readonly device: number;
   readonly modifiedMs: number;
   readonly changedMs: number;
+}
+
+export interface FreeSpace {
+  /** Free for root. */
+  readonly bytes: number;
+  readonly inodes: number;
+  /** Free or not, bytes. */
+  readonly capacity: number;
 }
 
 export interface ReadOptions {
@@ -309,7 +317,11 @@ export function createFiles(root: Root): Files {
     freeSpace: (directory) => {
       try {
         const space = fs.statfsSync(real(directory));
-        return { bytes: space.bavail * space.bsize, inodes: space.ffree };
+        return {
+          bytes: space.bavail * space.bsize,
+          inodes: space.ffree,
+          capacity: space.blocks * space.bsize,
+        };
       } catch {
         return undefined; // some virtual file systems cannot tell; the caller then goes on without the check
       }

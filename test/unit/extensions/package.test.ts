@@ -222,7 +222,7 @@ describe("the disk", () => {
     world.offer({ ...demo, files: [{ name: "big", data: new Uint8Array(30_000_000) }] });
     let bytes = 10_000_000;
     const { files } = world.system;
-    world.system.files.freeSpace = () => ({ bytes, inodes: 100_000 });
+    world.system.files.freeSpace = () => ({ bytes, inodes: 100_000, capacity: 1e12 });
     expect((await run())?.message).toMatch(
       /There is not enough space in .* to download .*: 47 MiB|There is not enough space/,
     );
@@ -231,7 +231,7 @@ describe("the disk", () => {
     const report = await run();
     expect(report?.message).toContain("There is not enough space");
     expect(files.exists(`${BASE}/bin`)).toBe(false);
-    world.system.files.freeSpace = () => ({ bytes: 1e12, inodes: 100 });
+    world.system.files.freeSpace = () => ({ bytes: 1e12, inodes: 100, capacity: 1e12 });
     expect((await run())?.message).toContain("There are not enough inodes");
     world.system.files.freeSpace = () => undefined;
     expect(await run()).toMatchObject({ status: "Ready" });

@@ -24,6 +24,18 @@ test("system.md LOG-09 BET-23: a log that logrotate leaves alone is rotated by o
   expect(system.lines[0]).toContain("was moved to /var/log/waagent.log.1");
 });
 
+test("system.md BET-23: on a small disk a log and the three kept ones have a quarter of it at most", () => {
+  using system = createFakeSystem();
+  system.files.makeDirectory("/var/log");
+  system.files.freeSpace = () => ({ bytes: 1, inodes: 1, capacity: 1600 });
+  system.files.write(FILE, "x".repeat(99));
+  rotateLog(system, FILE);
+  expect(system.files.list("/var/log")).toEqual(["waagent.log"]);
+  system.files.write(FILE, "x".repeat(100));
+  rotateLog(system, FILE);
+  expect(system.files.list("/var/log")).toEqual(["waagent.log.1"]);
+});
+
 test("system.md BET-23: shorter logs, links and absent ones are left alone", async () => {
   using system = createFakeSystem();
   expect(ROTATE_AT_BYTES).toBe(41_943_040);
