@@ -18,9 +18,10 @@ const tracedTest = testUnless(
 
 const POINTS = [
   "read-document",
-  "detect",
+  "identify",
   "report-starting",
   ...STEPS.map(({ name }) => name),
+  "detect",
   "marker",
   "guest-agent",
   "report-ready",
