@@ -77,6 +77,7 @@ export function goalTasks(
       features: () => ({ versioningGovernance: false, fastTrack: session.isFastTrackSupported() }),
     },
     keep: (document) => options.connection.history.current()?.save("waagent_status.json", document),
+    unchangedPeriodMs: seconds(config["Status.UnchangedPeriod"]),
   });
   const extensions = createExtensionsTask(system, runner, {
     ready: async (abort) => {

@@ -50,6 +50,8 @@ export interface StatusReportOptions {
   readonly facts: MachineFacts;
   /** Keeps the document in the current history folder (STAT-50); called only when more than its times changed. */
   readonly keep: (document: string) => void;
+  /** `Status.UnchangedPeriod`, ms: what the platform knows already is told again only then (DB-03). */
+  readonly unchangedPeriodMs: number;
 }
 
 const EXTENDED_FAILURE_MS = 15 * 60_000;
@@ -66,9 +68,19 @@ export function createStatusReport(
   let converged = system.files.exists(markerFile);
   let summary: string | undefined;
   let kept: string | undefined;
-  let seen: string | undefined;
+  /** The last document without its time, and at a fixed time. */
+  let seen: { readonly withoutTime: string; readonly timeless: string } | undefined;
   let failingSince: number | undefined;
   let forcedAt: number | undefined;
+  /** What the platform knows; undefined after a failed upload. */
+  let told:
+    | {
+        readonly outcome: StatusOutcome;
+        readonly at: number;
+        readonly timeless: string;
+        readonly blob: string;
+      }
+    | undefined;
 
   /** Changes of the extensions' states are logged and sent; the first convergence leaves its mark (STAT-51). */
   const summarize = (handlers: readonly HandlerReport[], busy: boolean): void => {
@@ -137,21 +149,30 @@ export function createStatusReport(
       features: facts.features(),
     });
 
-  /** Nothing is written when only time went by: the document at a fixed time is the same as before. */
-  const keepChanged = (
+  /** The document at a fixed time: when only time went by it is the same as before. */
+  const withoutTimes = (
     document: string,
     handlers: readonly HandlerReport[],
-    { at, aggregate, busy }: Pick<ReportOptions, "aggregate" | "busy"> & { readonly at: number },
-  ): void => {
-    // The rule while idle, for which nothing has to be built a second time.
+    { at, aggregate }: Pick<ReportOptions, "aggregate"> & { readonly at: number },
+  ): string => {
     const withoutTime = document.replaceAll(formatTimestamp0(at), "");
-    const timeless = withoutTime === seen ? kept : build(handlers, aggregate, 0);
+    // The rule while idle, for which nothing has to be built a second time.
+    if (withoutTime !== seen?.withoutTime)
+      seen = { withoutTime, timeless: build(handlers, aggregate, 0) };
+    return seen.timeless;
+  };
+
+  /** Nothing is written when only time went by. */
+  const keepChanged = (
+    document: string,
+    timeless: string,
+    { handlers, busy }: Pick<ReportOptions, "busy"> & { handlers: readonly HandlerReport[] },
+  ): void => {
     if (timeless !== kept) {
       options.keep(document);
       kept = timeless;
       summarize(handlers, busy);
     } else if (!converged) summarize(handlers, busy);
-    seen = withoutTime;
   };
 
   /** STAT-02: perhaps the goal state was read at an unlucky moment. Not at every report: it is a full fetch. */
@@ -169,13 +190,15 @@ export function createStatusReport(
     report: async (goal, handlers, { aggregate, busy, signal }) => {
       const at = system.clock.now();
       let document: string;
+      let timeless: string;
       try {
         document = build(handlers, aggregate, at);
+        timeless = withoutTimes(document, handlers, { at, aggregate });
       } catch (error) {
         return { at, channel: "none", failure: unbuilt(error) };
       }
       try {
-        keepChanged(document, handlers, { at, aggregate, busy });
+        keepChanged(document, timeless, { handlers, busy });
       } catch (error) {
         // A full disk must not keep the platform from hearing about the VM.
         system.log.periodically(
@@ -189,6 +212,14 @@ export function createStatusReport(
         const blob = goal.extensions.statusBlob ?? (await askForBlob(signal));
         if (blob === undefined)
           return { at, channel: "none", failure: "the goal state names no status blob" };
+        const monotonic = system.clock.monotonic();
+        if (
+          told?.timeless === timeless &&
+          told.blob === blob.url &&
+          monotonic - told.at < options.unchangedPeriodMs
+        )
+          return told.outcome;
+        told = undefined;
         const channel = await uploadStatus(system, session, { document, blob, signal });
         session.goals.statusReported();
         failingSince = undefined;
@@ -197,7 +228,9 @@ export function createStatusReport(
           success: true,
           message: `Status uploaded (${channel})`,
         });
-        return { at, channel, failure: undefined };
+        const outcome = { at, channel, failure: undefined };
+        told = { outcome, at: monotonic, timeless, blob: blob.url };
+        return outcome;
       } catch (error) {
         if (isAgentError(error, "cancelled")) throw error;
         session.goals.statusReported();

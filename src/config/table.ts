@@ -301,6 +301,11 @@ export const KEYS = {
     "Apply the firewall to forwarded traffic (containers) too.",
     { kind: "own", shown: false },
   ),
+  "Status.UnchangedPeriod": integer(
+    0,
+    "Seconds after which a status that did not change is uploaded again; 0: with every look at the goal state.",
+    { minimum: 0, maximum: 300, kind: "own", shown: false },
+  ),
 } as const satisfies Readonly<Record<string, KeyDefinition>>;
 
 export type ConfigKey = keyof typeof KEYS;

@@ -146,8 +146,8 @@ async function measureIdle(agents: readonly AgentName[], plan: Plan): Promise<Fi
     await running.until("ready", 60_000);
     await running.until("status:Fabric.Demo=success", 60_000);
     const change = await timeChanges(running, plan.changes);
-    // What follows a goal state (telemetry, archives) is not idling.
-    await Bun.sleep(30_000);
+    // What follows a goal state (telemetry, archives, the runtime's collections) is not idling.
+    await Bun.sleep(60_000);
     const polls = () => countPolls(running);
     const pids = agentProcesses(running.agent.pid);
     const before = { cpu: cpuSeconds(pids), polls: polls(), at: performance.now() };

@@ -43,7 +43,9 @@ const aggregate: AggregateStatus = {
   sequence: "3",
 };
 
-function setUp(system: FakeSystem) {
+const OTHER_BLOB = { ...blob, url: "https://acct/x.status?sv=2&sig=SECRET" };
+
+function setUp(system: FakeSystem, options: { unchangedPeriodMs?: number } = {}) {
   const uploads: string[] = [];
   const kept: string[] = [];
   const state = {
@@ -86,6 +88,7 @@ function setUp(system: FakeSystem) {
       features: () => ({ versioningGovernance: false, fastTrack: true }),
     },
     keep: (document) => state.keep(document),
+    unchangedPeriodMs: options.unchangedPeriodMs ?? 0,
   });
   const send = (handlers: readonly HandlerReport[], busy = false, of = goal()) =>
     status.report(of, handlers, { aggregate, busy, signal });
@@ -102,6 +105,27 @@ describe("status report", () => {
     expect(
       uploads.map((text) => (JSON.parse(text) as { timestampUTC: string }).timestampUTC),
     ).toEqual(["2030-01-01T00:00:00Z", "2030-01-01T00:00:06Z"]);
+  });
+
+  test("wire-protocol.md DB-03: where the operator allows it, what the platform knows is told again after a while only", async () => {
+    using system = createFakeSystem();
+    const { send, uploads, state } = setUp(system, { unchangedPeriodMs: 30_000 });
+    const after = async (ms: number, ...args: Parameters<typeof send>): Promise<number> => {
+      await system.clock.sleep(ms);
+      await send(...args);
+      return uploads.length;
+    };
+    await send([report("success")]);
+    expect(await after(6000, [report("success")])).toBe(1);
+    expect(await after(6000, [report("error")])).toBe(2);
+    expect(await after(24_000, [report("error")])).toBe(2);
+    expect(await after(6000, [report("error")])).toBe(3);
+    expect(await after(6000, [report("error")], false, goal(OTHER_BLOB))).toBe(4);
+    // One that failed is no news the platform has.
+    state.failing = true;
+    await after(6000, [report("success")]);
+    state.failing = false;
+    expect(await after(6000, [report("success")])).toBe(5);
   });
 
   test("wire-protocol.md STAT-50: the document is kept in the history, but only when more than its times changed", async () => {
