@@ -110,7 +110,10 @@ guestTest(
     await eventually("the legacy event arrives", () =>
       parameters().some((one) => one["Name"] === "Fabric.Old" && one["ExtensionType"] === "json"),
     );
-    expect(guest.sandbox.exists("/var/lib/waagent/events/1700000000000000.tld")).toBe(false);
+    await eventually(
+      "the legacy event is gone, after its delivery",
+      () => !guest.sandbox.exists("/var/lib/waagent/events/1700000000000000.tld"),
+    );
     expect(parameters().find((one) => one["Operation"] === "HeartBeat")?.["Message"]).toMatch(
       /^HeartbeatCounter: 0;HeartbeatId: [0-9A-F-]{36};UpdateGSErrors: 0;AutoUpdate: 0;UpdateMode: SelfUpdate;$/,
     );
