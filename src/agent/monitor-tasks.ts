@@ -12,10 +12,13 @@ import { createLogCollection } from "../report/log-collection.ts";
 import { logRotation } from "../report/log-rotation.ts";
 import { executablePath } from "../system/process.ts";
 import type { System } from "../system/system.ts";
+import { THROTTLED_TIME } from "../extensions/cgroup-usage.ts";
 import type { Connection } from "./connection.ts";
 import type { AgentContext } from "./context.ts";
 import { memoryGuard } from "./memory-guard.ts";
+import { createOwnQuota } from "./own-quota.ts";
 import { createOwnUsage } from "./own-usage.ts";
+import { profileOf } from "./profile.ts";
 import { seconds } from "./settings.ts";
 import type { Task } from "./tasks.ts";
 
@@ -26,6 +29,8 @@ export interface MonitorTasksOptions {
   readonly takeFailures: () => number;
   /** What extensions use (`extensions.md` CG-35). */
   readonly resourceUsage: NonNullable<MonitorDependencies["resourceUsage"]>;
+  /** Commands of extensions run in groups of their own. */
+  readonly isolates: () => boolean;
   /** All extensions of the goal state have come to an end. */
   readonly isSettled: () => boolean;
   readonly stop: AbortController;
@@ -49,6 +54,9 @@ export function monitorTasks(
   connection.onObservation = (observation) => healthService.observe(observation);
 
   const ownUsage = createOwnUsage(system, { systemd: distro.capabilities.systemd });
+  const ownQuota = profileOf(config).keepsMachine
+    ? createOwnQuota(system, config, { ...options, place: ownUsage.place })
+    : undefined;
   const monitors = createMonitors(system, {
     hostPlugin: session.hostPlugin,
     healthService,
@@ -58,10 +66,11 @@ export function monitorTasks(
       return { healthy: problem === undefined, detail: problem ?? "" };
     },
     emitMetric: spool.emitMetric,
-    resourceUsage: async (signal) => [
-      ...ownUsage.sample(),
-      ...(await options.resourceUsage(signal)),
-    ],
+    resourceUsage: async (signal) => {
+      const own = ownUsage.sample();
+      await ownQuota?.check(own.find(({ counter }) => counter === THROTTLED_TIME)?.value);
+      return [...own, ...(await options.resourceUsage(signal))];
+    },
     resourcePeriodMs: seconds(config["Debug.CgroupCheckPeriod"]),
     logMetrics: config["Debug.CgroupLogMetrics"],
     networkChanges: config["Monitor.NetworkConfigurationChanges"],

@@ -7,14 +7,17 @@ import {
   type UsageMetric,
 } from "../extensions/cgroup-usage.ts";
 import { parseOwnGroups } from "../report/log-collector-limits.ts";
-import { join, type SystemPath } from "../system/root.ts";
+import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import type { OwnPlace } from "./own-quota.ts";
 
 /** Fixed, also where the unit is called otherwise (`system.md` MON-13). */
 export const AGENT_INSTANCE = "walinuxagent.service";
 const HOUR_MS = 3_600_000;
 
 export interface OwnUsage {
+  /** The service the agent runs as, in a group that has a CPU controller or not; undefined without a service. */
+  readonly place: OwnPlace | undefined;
   /** Since the last call where a counter needs it; for telemetry. */
   sample(): readonly UsageMetric[];
   /** Total and swap, bytes; undefined where nobody counts them (`system.md` DAEMON-23). */
@@ -34,7 +37,7 @@ export function createOwnUsage(
   const tree = findCgroupTree(system, options);
   const group = tree === undefined ? undefined : findOwnGroup(system, tree);
   if (tree === undefined || group === undefined)
-    return { sample: () => [], memoryBytes: () => undefined };
+    return { place: undefined, sample: () => [], memoryBytes: () => undefined };
   for (const controller of ["cpu", "memory"] as const) {
     const path = group[controller];
     if (path !== undefined)
@@ -43,6 +46,7 @@ export function createOwnUsage(
   let before: CpuSample | undefined;
   let hourlyDue = Number.NEGATIVE_INFINITY;
   return {
+    place: { unit: group.unit, version: tree.version, cpu: countedBy(system, tree, group.cpu) },
     memoryBytes: () => {
       const { metrics } = measure(system, tree, { ...group, hasQuota: false }, undefined);
       const values = metrics
@@ -65,7 +69,7 @@ export function createOwnUsage(
 function findOwnGroup(
   system: Pick<System, "files">,
   tree: CgroupTree,
-): Omit<MeasuredGroup, "hasQuota"> | undefined {
+): (Omit<MeasuredGroup, "hasQuota"> & { readonly unit: string }) | undefined {
   const own = parseOwnGroups(system.files.readTextIfExists("/proc/self/cgroup") ?? "");
   const directory = (controller: "cpu" | "memory"): SystemPath | undefined => {
     const path = own.get(tree.version === 2 ? "" : controller) ?? "";
@@ -76,9 +80,21 @@ function findOwnGroup(
   };
   const cpu = directory("cpu");
   const memory = directory("memory");
-  return cpu === undefined && memory === undefined
+  const known = cpu ?? memory;
+  return known === undefined
     ? undefined
-    : { instance: AGENT_INSTANCE, cpu, memory };
+    : { instance: AGENT_INSTANCE, unit: nameOf(known), cpu, memory };
+}
+
+/** The directory, when the machine has a CPU controller for it; systemd puts it to work when a quota is set. */
+function countedBy(
+  system: Pick<System, "files">,
+  tree: CgroupTree,
+  directory: SystemPath | undefined,
+): SystemPath | undefined {
+  if (directory === undefined || tree.version === 1) return directory;
+  const controllers = system.files.readTextIfExists("/sys/fs/cgroup/cgroup.controllers") ?? "";
+  return controllers.trim().split(/\s+/).includes("cpu") ? directory : undefined;
 }
 
 /** The operator may give or take a quota at any time. */

@@ -69,6 +69,7 @@ export async function serve(
       spool,
       takeFailures: goal.takeFailures,
       resourceUsage: resources.sample,
+      isolates: resources.isolates,
       isSettled: goal.isSettled,
       stop: options.stop,
     }),

@@ -60,11 +60,15 @@ export const KEYS = {
     minimum: 60,
   }),
   "DVD.MountPoint": path("/mnt/cdrom/secure", "Where the provisioning DVD is mounted."),
-  "Debug.AgentCpuQuota": integer(50, "CPU quota of the agent in percent of one core.", {
-    minimum: 1,
-    maximum: 10000,
-    kind: "debug",
-  }),
+  "Debug.AgentCpuQuota": integer(
+    50,
+    "CPU quota of the agent under systemd, in percent of one core.",
+    {
+      minimum: 1,
+      maximum: 10000,
+      kind: "debug",
+    },
+  ),
   "Debug.AgentCpuThrottledTimeThreshold": integer(
     120,
     "Seconds of throttling per check that end the quota.",
@@ -91,12 +95,12 @@ export const KEYS = {
   }),
   "Debug.CgroupDisableOnProcessCheckFailure": boolean(
     true,
-    "Stop using control groups when foreign processes are in the agent's.",
+    "Take away the agent's CPU quota when foreign processes are in its control group.",
     { kind: "debug" },
   ),
   "Debug.CgroupDisableOnQuotaCheckFailure": boolean(
     true,
-    "Drop the agent's CPU quota when it is throttled too much.",
+    "Take away the agent's CPU quota when it is throttled too much.",
     { kind: "debug" },
   ),
   "Debug.CgroupLogMetrics": boolean(false, "Log every control group metric.", { kind: "debug" }),

@@ -28,6 +28,8 @@ export interface CpuSample {
   readonly throttled: number;
 }
 
+/** Seconds since the last sample, where there is a quota. */
+export const THROTTLED_TIME = "Throttled Time (s)";
 const TICKS_PER_SECOND = 100;
 const HOURLY_COUNTERS: readonly string[] = ["Max Memory Usage (B)", "Swap Memory Usage (B)"];
 
@@ -83,7 +85,7 @@ function cpuMetrics(
   const throttled = now.throttled - before.throttled;
   if (group.hasQuota && throttled >= 0)
     metrics.push({
-      ...{ category: "CPU", counter: "Throttled Time (s)", instance: group.instance },
+      ...{ category: "CPU", counter: THROTTLED_TIME, instance: group.instance },
       value: Math.round(throttled * 1000) / 1000,
     });
   return metrics;

@@ -32,6 +32,8 @@ export interface Resources {
   readonly limits: ResourceControl;
   /** Slices that must be there, and leftovers of older agents that must not; once at start. */
   prepare(): void;
+  /** Whether commands get a scope of their own now; false also while that is paused. */
+  isolates(): boolean;
   /** Usage of what is tracked, for telemetry (CG-35). */
   sample(): Promise<readonly UsageMetric[]>;
 }
@@ -284,6 +286,7 @@ export function createResources(system: System, options: ResourcesOptions): Reso
   return {
     isolation,
     limits,
+    isolates: () => tree?.systemdRun !== undefined && system.clock.monotonic() >= pausedUntil,
     sample,
     prepare: () => {
       if (tree?.systemdRun === undefined) {

@@ -141,7 +141,7 @@ export const LEFT_OUT: Readonly<Record<DocumentName, Readonly<Record<string, str
     "LEG-06": OLD_AGENT,
     "VMM-05": OLD_AGENT,
     "MON-15":
-      "When the reference takes back the limits it has set on its own service. Ours sets none on itself, so there is nothing to take back; THR-05, which protects an older agent's check, is counted.",
+      "Then the reference also stops putting extensions into groups, which DB-16 forbids. Ours takes back the quota of its own service, and no more; that is tested as extensions.md CG-40 and CG-41.",
     "LOGC-20": "A consequence of LOGC-19, which is counted.",
     "LOGC-21": "A note on privacy about LOGC-19, which is counted.",
     "THR-01": "The reference's threads; not seen by anybody but in log lines, which LOG-02 has.",

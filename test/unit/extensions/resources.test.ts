@@ -101,6 +101,19 @@ describe("placing commands", () => {
     expect(world.calls(NAME).length).toBe(3);
   });
 
+  test("whether commands have groups of their own is known: not without systemd, and not while scopes are paused", async () => {
+    expect(create().isolates()).toBe(false);
+    installSystemdRun(PLACING);
+    expect(create(false).isolates()).toBe(false);
+    const resources = create();
+    expect(resources.isolates()).toBe(true);
+    resources.isolation.failed("no bus");
+    expect(resources.isolates()).toBe(false);
+    world.system.clock.automatic = false;
+    await world.system.clock.advance(600_000);
+    expect(resources.isolates()).toBe(true);
+  });
+
   test("extensions.md DB-16: a command that fails by itself is never taken for a failure of the scope", async () => {
     installSystemdRun(PLACING);
     const script = RECORDING_SCRIPT.replace("exit 0", "echo 'Unit not found.' >&2; exit 1");
