@@ -1,86 +1,25 @@
 import { expect } from "bun:test";
 import { testUnless } from "../../support/skip.ts";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { WARNING_TEXT } from "../../../src/machine/resource-disk.ts";
-import { canSandbox, type Sandbox } from "../sandbox.ts";
+import { canSandbox } from "../sandbox.ts";
+import {
+  config,
+  createDiskSandbox,
+  filled,
+  type Generation,
+  ntfs,
+  onePartition,
+  platformDisk,
+} from "./disks.ts";
 import { createLoopDisk, host, type LoopDisk, loopProblem } from "./loop-disk.ts";
-import { createMachineSandbox, operate } from "./support.ts";
+import { operate } from "./support.ts";
 
 const able = canSandbox();
 const problem = able.ok ? loopProblem() : able.reason;
 const diskTest = testUnless(problem);
 
-type Generation = 1 | 2;
 const MOUNT_POINT = "/mnt/resource";
 const WARNING = `${MOUNT_POINT}/DATALOSS_WARNING_README.txt`;
-
-/** A machine whose VMBus says that a loop device is its temporary disk. */
-async function createDiskSandbox(disk: LoopDisk, generation: Generation): Promise<Sandbox> {
-  const sandbox = await createMachineSandbox();
-  await sandbox.run(["mount", "-t", "devtmpfs", "devtmpfs", "/dev"]);
-  await sandbox.run(["mount", "-t", "tmpfs", "tmpfs", "/sys/bus"]);
-  const device = "/sys/bus/vmbus/devices/00000000-1111-2222-3333-444444444444";
-  const id =
-    generation === 1
-      ? "{00000000-0001-8899-0000-000000000000}"
-      : "{f8b3781a-1e82-4818-a1c3-63d806ec15bb}";
-  sandbox.write(`${device}/device_id`, `${id}\n`);
-  const address = generation === 1 ? "1:0:1:0" : "0:0:0:1";
-  sandbox.write(`${device}/host1/target/${address}/block/${disk.name}/size`, "1\n");
-  return sandbox;
-}
-
-function config(fileSystem: string, rest: Record<string, unknown> = {}): Record<string, unknown> {
-  return { "ResourceDisk.Format": true, "ResourceDisk.Filesystem": fileSystem, ...rest };
-}
-
-/** What the platform hands over: one NTFS partition with its own label. */
-function platformDisk(disk: LoopDisk, table: "msdos" | "gpt", files: readonly string[] = []): void {
-  host(
-    "parted",
-    "--script",
-    disk.device,
-    "mklabel",
-    table,
-    "mkpart",
-    "primary",
-    "ntfs",
-    "1MiB",
-    "100%",
-  );
-  ntfs(disk.partition(1), files);
-}
-
-function ntfs(device: string, files: readonly string[], label = "Temporary Storage"): void {
-  host("mkntfs", "--quick", "--force", "--label", label, device);
-  const source = path.join(mkdtempSync(path.join(tmpdir(), "waagent-ntfs-")), "file");
-  writeFileSync(source, "content\n");
-  for (const file of files) host("ntfscp", "--force", device, source, file);
-  rmSync(path.dirname(source), { recursive: true });
-}
-
-function onePartition(disk: LoopDisk): void {
-  host("parted", "--script", disk.device, "mklabel", "gpt", "mkpart", "primary", "1MiB", "100%");
-}
-
-/** The partition as it is after some files were put on it. */
-function filled(device: string, type: string, files: readonly string[]): void {
-  host(`mkfs.${type}`, type === "ext4" ? "-F" : "-f", device);
-  const directory = mkdtempSync(path.join(tmpdir(), "waagent-fill-"));
-  try {
-    host(
-      "unshare",
-      "--mount",
-      "sh",
-      "-ec",
-      `mount ${device} ${directory}; cd ${directory}; touch ${files.join(" ")}`,
-    );
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
 
 const FORMATTED: readonly (readonly [string, Generation, (disk: LoopDisk) => void, string])[] = [
   [
