@@ -81,8 +81,12 @@ const TELLING: Readonly<Record<FirewallTool["kind"], readonly string[]>> = {
  * Listing rules takes a program, and an idle agent runs none. So between two listings the reference counts of the
  * kernel modules behind the rules stand for them: a rule that goes takes its counts along (seen on 6.1 with nft and
  * both kinds of iptables). What leaves no trace there, such as a bare ACCEPT that legacy iptables puts before ours, is
- * found by the listing that happens once in an hour in any case. Where the kernel has the modules built in, there are
- * no counts, and every run lists.
+ * found by the listing that happens once in an hour in any case.
+ *
+ * Where the kernel has the modules built in there are no counts, and without native calls nothing else tells of the
+ * rules themselves. There the number of the last process that was started stands for them: rules are changed by
+ * programs, and while none is started the rules stay as they are. Any start on the machine makes the next run list.
+ * A service that changes rules without starting anything is what the hourly listing is for.
  */
 export async function checkFirewall(
   system: Pick<System, "exec" | "log" | "clock" | "files" | "emit">,
@@ -93,7 +97,7 @@ export async function checkFirewall(
   if (!config["OS.EnableFirewall"]) return state;
   const now = system.clock.monotonic();
   if (now < state.heldUntil) return state;
-  const seen = evidence(system, state.tool);
+  const seen = evidence(system, state.tool, 0);
   if (
     seen !== undefined &&
     seen === state.evidence &&
@@ -103,11 +107,14 @@ export async function checkFirewall(
     return state;
 
   let next: FirewallState = { ...state, listedAt: now, trouble: undefined };
+  const before = lastProcess(system);
+  const counted = countRuns(system.exec);
   try {
     const rules = firewallRules(config, check.address, check.userId);
-    const tool = state.tool ?? (await chooseFirewallTool(system));
+    const watched = { ...system, exec: counted.exec };
+    const tool = state.tool ?? (await chooseFirewallTool(watched));
     next = { ...next, tool };
-    const outcome = await setUpFirewall(system, tool, rules, { probe: check.probe });
+    const outcome = await setUpFirewall(watched, tool, rules, { probe: check.probe });
     if (outcome.result === "applied")
       next = report(
         system,
@@ -121,7 +128,9 @@ export async function checkFirewall(
       const trouble = `With the firewall rules the agent itself could not reach ${rules.address}; they were removed again and will be tried again in an hour`;
       next = report(system, { ...next, heldUntil: now + HOLD_MS, trouble }, false, trouble);
     }
-    return { ...next, evidence: evidence(system, tool) };
+    // A program of somebody else that ran meanwhile may have changed what was listed before it did.
+    const foreign = (lastProcess(system) ?? 0) - (before ?? 0) - counted.runs();
+    return { ...next, evidence: evidence(system, tool, foreign) };
   } catch (error) {
     const trouble = `Could not check the firewall: ${describe(error)}`;
     next = report(system, { ...next, trouble }, false, trouble);
@@ -145,10 +154,14 @@ function report(
   return { ...state, reports: { count: count + 1, at: now } };
 }
 
-/** Reference counts that our rules are part of; undefined when the kernel does not show the telling ones. */
+/**
+ * What stands for the rules: reference counts that they are part of, or else the last process of the machine, if nobody
+ * else's was started while the rules were listed. undefined when neither can be had.
+ */
 function evidence(
   system: Pick<System, "files">,
   tool: FirewallTool | undefined,
+  foreignProcesses: number,
 ): string | undefined {
   if (tool === undefined) return undefined;
   const counts = MODULES.flatMap((name) => {
@@ -156,5 +169,30 @@ function evidence(
     return count === undefined ? [] : [`${name}=${count}`];
   });
   const shown = (name: string): boolean => counts.some((entry) => entry.startsWith(`${name}=`));
-  return TELLING[tool.kind].every(shown) ? counts.join(" ") : undefined;
+  if (TELLING[tool.kind].every(shown)) return counts.join(" ");
+  const last = lastProcess(system);
+  return last === undefined || foreignProcesses !== 0 ? undefined : `process=${last}`;
+}
+
+/** proc(5): the last field of /proc/loadavg is the number of the process or thread that was started last. */
+function lastProcess(system: Pick<System, "files">): number | undefined {
+  const [, digits] = / (\d+)\s*$/.exec(system.files.readTextIfExists("/proc/loadavg") ?? "") ?? [];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+function countRuns(exec: System["exec"]): {
+  readonly exec: System["exec"];
+  readonly runs: () => number;
+} {
+  let runs = 0;
+  return {
+    exec: {
+      find: (program) => exec.find(program),
+      run: (command) => {
+        runs += 1;
+        return exec.run(command);
+      },
+    },
+    runs: () => runs,
+  };
 }

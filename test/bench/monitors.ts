@@ -1,4 +1,3 @@
-import fs from "node:fs";
 import { firstBoot } from "../fabric/scenarios.ts";
 import { start } from "./candidate.ts";
 import { agentProcesses, watchEffects } from "./process.ts";
@@ -16,13 +15,6 @@ const EVERY_MONITOR = [
   "Monitor.NetworkConfigurationChanges=y",
   "Logs.Collect=y",
 ];
-/** The program that lists the firewall's rules. */
-const LISTING = /^"(?:\S*\/)?(?:nft|iptables|ip6tables)"/;
-/** Where these are modules their use counts stand for the rules; built in, there are none, and every check lists. */
-const KERNEL_SHOWS_RULES = ["nft_ct", "xt_owner"].some((name) =>
-  fs.existsSync(`/sys/module/${name}/refcnt`),
-);
-const LISTINGS = "idle, every monitor on: listings of firewall rules per minute";
 const SETTLE_MS = 40_000;
 const WATCHED_MS = 65_000;
 
@@ -38,19 +30,14 @@ export async function measureMonitors(agents: readonly AgentName[]): Promise<Fig
     const effects = await watchEffects(main, WATCHED_MS, running.sandbox.scratch);
     for (const file of effects.paths) console.error(`#   ours wrote ${file}`);
     for (const command of effects.started) console.error(`#   ours ran ${command}`);
-    const others = effects.started.filter((command) => !LISTING.test(command));
     const perMinute = (value: number) => value / (WATCHED_MS / 60_000);
     measured.set("ours", {
-      monitorsPrograms: perMinute(others.length),
-      monitorsListings: perMinute(effects.programs - others.length),
+      monitorsPrograms: perMinute(effects.programs),
       monitorsWrites: perMinute(effects.writes),
     });
   }
   return figures(measured, [
     ["monitorsPrograms", "idle, every monitor on: child processes per minute", "", { absolute: 0 }],
-    KERNEL_SHOWS_RULES
-      ? ["monitorsListings", LISTINGS, "", { absolute: 0 }]
-      : ["monitorsListings", LISTINGS, ""],
     ["monitorsWrites", "idle, every monitor on: disk writes per minute", "", { absolute: 0 }],
   ]);
 }

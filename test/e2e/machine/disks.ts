@@ -36,10 +36,17 @@ export async function createDiskSandbox(disk: LoopDisk, generation: Generation):
   return sandbox;
 }
 
-/** udev's part for disks that go by another name: nodes and sysfs entries of the partitions there are. */
-const SHOW_PARTITIONS = `#!/bin/sh
+/** udev's part for disks that go by another name: nodes and sysfs entries of partitions and arrays. */
+const SHOW_DISKS = `#!/bin/sh
+for number in 127 126 125 124; do
+    array=/sys/devices/virtual/block/md$number
+    # A link into nothing until there is such an array: mdadm looks for it as soon as it made one.
+    ln -sfn "$array" "/sys/block/md$number"
+    [ -e "$array/dev" ] && [ ! -e "/dev/md$number" ] && mknod "/dev/md$number" b 9 "$number"
+done
 while read -r alias loop; do
-    rm -rf /sys/block/$alias/\${alias}p* /dev/\${alias}p*
+    rm -rf /sys/block/$alias/\${alias}p* /dev/\${alias}p* /sys/block/$alias/holders
+    cp -R /sys/devices/virtual/block/$loop/holders /sys/block/$alias/
     for entry in /sys/devices/virtual/block/$loop/\${loop}p*; do
         [ -e "$entry" ] || continue
         name=\${alias}p$(cat "$entry/partition")
@@ -71,18 +78,17 @@ export async function createNvmeSandbox(
     sandbox.write(`/sys/block/${alias}/dev`, `${number}\n`);
     sandbox.write(`/sys/block/${alias}/ro`, "0\n");
     sandbox.write(`/sys/block/${alias}/wwid`, `nvme.serial-${index}\n`);
-    await sandbox.run(["mkdir", `/sys/block/${alias}/holders`]);
     await sandbox.run(["mknod", `/dev/${alias}`, "b", ...number.split(":")]);
     aliases.push(`${alias} ${disk.name}\n`);
   }
   sandbox.write("/run/aliases", aliases.join(""));
-  sandbox.write("/usr/local/sbin/show-partitions", SHOW_PARTITIONS, 0o755);
-  for (const tool of ["parted", "partx"]) {
+  sandbox.write("/usr/local/sbin/show-disks", SHOW_DISKS, 0o755);
+  for (const tool of ["parted", "partx", "mdadm"]) {
     const real = Bun.which(tool, { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }) ?? tool;
-    const script = `#!/bin/sh\n${real} "$@"\ncode=$?\nshow-partitions\nexit $code\n`;
+    const script = `#!/bin/sh\n${real} "$@"\ncode=$?\nshow-disks\nexit $code\n`;
     sandbox.write(`/usr/local/sbin/${tool}`, script, 0o755);
   }
-  await sandbox.run(["show-partitions"]);
+  await sandbox.run(["show-disks"]);
   return sandbox;
 }
 

@@ -88,6 +88,55 @@ test("an idle check runs no program while the kernel's counts stand still, and l
   expect(system.commands.length).toBeGreaterThan(0);
 });
 
+test("where the kernel shows no counts, a check lists only after some program was started, and once in an hour", async () => {
+  using system = createFakeSystem();
+  const table = installFakeIptables(system);
+  let last = 5000;
+  const started = (count = 1): void => {
+    last += count;
+    plant(system, { "/proc/loadavg": `0.00 0.01 0.05 1/123 ${last}\n` });
+  };
+  started();
+  // What we run ourselves gets a number, too.
+  for (const [name, program] of system.programs)
+    system.programs.set(name, (argv, stdin) => {
+      started();
+      return program(argv, stdin);
+    });
+  let state = await run(system, initialFirewallState);
+  system.commands.length = 0;
+  for (let round = 0; round < 5; round += 1) state = await run(system, state);
+  expect(system.commands).toEqual([]);
+
+  // Somebody removes the rules: that takes a program.
+  table.chains.set("OUTPUT", []);
+  started();
+  state = await run(system, state);
+  expect(table.chains.get("OUTPUT")).toHaveLength(3);
+  system.commands.length = 0;
+  state = await run(system, state);
+  expect(system.commands).toEqual([]);
+
+  // One that is started while we list may have its say after us: the next check lists again.
+  started();
+  const iptables = system.programs.get("iptables")!;
+  system.programs.set("iptables", (argv, stdin) => {
+    started();
+    return iptables(argv, stdin);
+  });
+  state = await run(system, state);
+  system.programs.set("iptables", iptables);
+  for (const listings of [1, 0, 0]) {
+    system.commands.length = 0;
+    state = await run(system, state);
+    expect(system.commands).toHaveLength(listings);
+  }
+
+  await system.clock.sleep(HOUR);
+  await run(system, state);
+  expect(system.commands).toHaveLength(1);
+});
+
 test("without any firewall program there is one error event, and the next check tries again", async () => {
   using system = createFakeSystem();
   let state = await run(system, initialFirewallState);
