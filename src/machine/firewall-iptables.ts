@@ -246,7 +246,8 @@ const HARMLESS = new Set([
 ]);
 
 /** Whether a foreign rule could let a connection to the address pass before our rules see it. */
-function mayBypass(words: RuleSpec, address: string): boolean {
+function mayBypass(listed: RuleSpec, address: string): boolean {
+  const words = withoutComment(listed);
   const value = (...names: string[]): string | undefined => {
     const index = words.findIndex((word) => names.includes(word));
     return index < 0 || words[index - 1] === "!" ? undefined : words[index + 1];
@@ -260,11 +261,19 @@ function mayBypass(words: RuleSpec, address: string): boolean {
   return destination === undefined || contains(destination, address);
 }
 
+/** The text of a comment is anybody's, and may read like an option. */
+function withoutComment(words: RuleSpec): RuleSpec {
+  const index = words.indexOf("--comment");
+  return index < 0 ? words : [...words.slice(0, index), ...withoutComment(words.slice(index + 2))];
+}
+
 /** `network` is an address, or an address with prefix length or dotted mask. */
 function contains(network: string, address: string): boolean {
   const [base = "", mask = "32"] = network.split("/");
   const number = (text: string): number =>
     text.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+  // A network that we cannot read may be any.
+  if (!/^[\d.]+(?:\/[\d.]+)?$/.test(network)) return true;
   const bits = mask.includes(".")
     ? number(mask)
     : Number(mask) === 0

@@ -1,4 +1,5 @@
 import type { System } from "../system/system.ts";
+import { readLenient } from "./lenient.ts";
 
 /** One line of /proc/self/mountinfo. */
 export interface Mount {
@@ -23,7 +24,7 @@ export interface FstabEntry {
 
 /** Everything mounted, in order; a later one hides an earlier one at the same place. */
 export function readMounts(system: Pick<System, "files">): Mount[] {
-  return parseMountInfo(system.files.readTextIfExists("/proc/self/mountinfo") ?? "");
+  return parseMountInfo(readLenient(system, "/proc/self/mountinfo"));
 }
 
 /** proc(5): optional fields end with a lone dash; blanks in paths are octal escapes. */
@@ -62,7 +63,7 @@ export function mountOf(mounts: readonly Mount[], path: string): Mount | undefin
 }
 
 export function readFstab(system: Pick<System, "files">): FstabEntry[] {
-  const text = system.files.readTextIfExists("/etc/fstab") ?? "";
+  const text = readLenient(system, "/etc/fstab");
   return text.split("\n").flatMap((line) => {
     const [source, mountPoint, , options] = line.trim().split(/\s+/);
     if (source === undefined || source === "" || source.startsWith("#")) return [];
@@ -78,7 +79,7 @@ export function readFstab(system: Pick<System, "files">): FstabEntry[] {
 
 /** Files and devices in /proc/swaps. */
 export function readSwaps(system: Pick<System, "files">): { path: string; kib: number }[] {
-  const [, ...lines] = (system.files.readTextIfExists("/proc/swaps") ?? "").split("\n");
+  const [, ...lines] = readLenient(system, "/proc/swaps").split("\n");
   return lines.flatMap((line) => {
     const [path, , size] = line.trim().split(/\s+/);
     if (path === undefined || path === "") return [];

@@ -1,4 +1,5 @@
 import type { System } from "../system/system.ts";
+import { readLenient } from "./lenient.ts";
 
 /** A live process as /proc shows it. */
 export interface Process {
@@ -18,8 +19,8 @@ export function processes(system: Pick<System, "files">): Process[] {
     .toSorted((a, b) => a - b)
     .flatMap((pid) => {
       try {
-        const name = system.files.readText(`/proc/${pid}/comm`).trim();
-        const stat = system.files.readText(`/proc/${pid}/stat`);
+        const name = readLenient(system, `/proc/${pid}/comm`).trim();
+        const stat = readLenient(system, `/proc/${pid}/stat`);
         const argv = new TextDecoder()
           .decode(system.files.read(`/proc/${pid}/cmdline`))
           .split("\0")

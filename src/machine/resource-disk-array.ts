@@ -1,6 +1,7 @@
 import { AgentError } from "../base/error.ts";
 import { join, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { readLenient } from "./lenient.ts";
 import {
   ARRAY_LABEL,
   arrayHolding,
@@ -226,7 +227,7 @@ const RAID_MEMBER = "linux_raid_member";
 /** Serial number and the like; the name where the kernel shows none, which is no worse than a guess. */
 function identityOf(system: Pick<System, "files">, name: string): string {
   for (const file of ["wwid", "device/serial"]) {
-    const text = system.files.readTextIfExists(join(`/sys/block/${name}`, file))?.trim() ?? "";
+    const text = readLenient(system, join(`/sys/block/${name}`, file)).trim();
     if (text !== "") return text;
   }
   return name;

@@ -1,6 +1,7 @@
 import { describe } from "../base/error.ts";
 import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { readLenient } from "./lenient.ts";
 
 /** A disk that the platform itself declares to be the temporary one. */
 export interface ResourceDiskCandidate {
@@ -75,7 +76,7 @@ function vmbusDisk(system: Pick<System, "files" | "log">): ResourceDiskCandidate
   try {
     for (const entry of system.files.list(VMBUS)) {
       const device = join(VMBUS, entry);
-      const id = (system.files.readTextIfExists(join(device, "device_id")) ?? "")
+      const id = readLenient(system, join(device, "device_id"))
         .replace(/[{}\n]/g, "")
         .toLowerCase();
       const generation1 = id.startsWith(GEN1_PREFIX);
@@ -131,7 +132,7 @@ function localNvmeDisks(system: Pick<System, "files">): ResourceDiskCandidate[] 
     .toSorted(byNumber)
     .flatMap((controller) => {
       const directory = join("/sys/class/nvme", controller);
-      const model = system.files.readTextIfExists(join(directory, "model"))?.trim() ?? "";
+      const model = readLenient(system, join(directory, "model")).trim();
       if (!LOCAL_NVME_MODELS.includes(model)) return [];
       return system.files
         .list(directory)

@@ -1,5 +1,6 @@
 import { AgentError, describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
+import { readLenient } from "../machine/lenient.ts";
 import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { decodeOvf, parseOvf, redactOvf, type OvfEnvironment } from "./ovf.ts";
@@ -196,7 +197,7 @@ function readDocument(system: Machine, directory: SystemPath): Uint8Array | unde
 function mountPointOf(system: Pick<System, "files">, device: SystemPath): SystemPath | undefined {
   const target = system.files.readLink(device);
   const names = [device, ...(target === undefined ? [] : [`/dev/${nameOf(target)}`])];
-  const table = system.files.readTextIfExists("/proc/self/mounts") ?? "";
+  const table = readLenient(system, "/proc/self/mounts");
   for (const line of table.split("\n")) {
     const [source = "", point = ""] = line.split(" ");
     if (names.includes(source) && point.startsWith("/"))

@@ -69,6 +69,13 @@ test("extensions.md DB-38: a foreign rule that would let connections through is 
     ["-o lo -j ACCEPT", false],
     ['-m comment --comment "a b" -j LOG', false],
     ["-j DROP", false],
+    // Comments that read like options.
+    ["-m comment --comment -d -j ACCEPT", true],
+    ["-m comment --comment --comment -j ACCEPT", true],
+    ['-m comment --comment "-j DROP" -j ACCEPT', true],
+    ["-m comment --comment -p -m comment --comment udp -j ACCEPT", true],
+    ["-m comment --comment -j -d 10.0.0.0/8 -j ACCEPT", false],
+    ["-d what/24 -j ACCEPT", true],
   ] as const) {
     using system = createFakeSystem();
     const table = installFakeIptables(system);
