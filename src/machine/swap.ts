@@ -2,6 +2,7 @@ import { AgentError, describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
+import { readLenient } from "./lenient.ts";
 import { readMounts, readSwaps } from "./mounts.ts";
 
 export type SwapOutcome =
@@ -73,8 +74,9 @@ async function activate(system: Needs, config: Keys, mountPoint: SystemPath): Pr
       return { state: "active", path: file, bytes, changed: false };
     }
     if (active !== undefined) await deactivate(system, file, active);
-    if (existing.size !== bytes) system.files.remove(file);
   }
+  if (active === undefined) await closeLeftovers(system, file);
+  if (existing !== undefined && existing.size !== bytes) system.files.remove(file);
 
   // After a reboot the file is still there, and only has to be enabled again.
   const reusable = system.files.exists(file);
@@ -190,6 +192,17 @@ async function deactivate(system: Needs, file: SystemPath, form: SwapForm): Prom
   await system.exec.run({ argv: ["swapoff", target], timeoutMs: WRITE_TIMEOUT_MS });
   if (form === "plain") return;
   await system.exec.run({ argv: ["cryptsetup", "close", MAPPING], timeoutMs: TIMEOUT_MS });
+  await detachLoops(system, file);
+}
+
+/** A mapping and loop devices of an agent that was killed before it enabled them; they would stand in the way. */
+async function closeLeftovers(system: Needs, file: SystemPath): Promise<void> {
+  if (system.files.lstat(`/dev/mapper/${MAPPING}`) !== undefined)
+    await quietly(system, ["cryptsetup", "close", MAPPING]);
+  await detachLoops(system, file);
+}
+
+async function detachLoops(system: Needs, file: SystemPath): Promise<void> {
   for (const name of loopsOf(system, file))
     await quietly(system, ["losetup", "--detach", `/dev/${name}`]);
 }
@@ -210,7 +223,10 @@ function activeForm(system: Needs, file: SystemPath): SwapForm | undefined {
 function loopsOf(system: Needs, file: SystemPath): string[] {
   return system.files
     .glob("/sys/block/loop*/loop/backing_file")
-    .filter((entry) => system.files.readTextIfExists(entry)?.trim() === file)
+    .filter((entry) => {
+      const backing = readLenient(system, entry).trim();
+      return backing === file || backing === `${file} (deleted)`;
+    })
     .map((entry) => entry.split("/")[3] ?? "");
 }
 

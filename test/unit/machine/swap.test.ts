@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { chmodSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { defaultConfig } from "../../../src/config/table.ts";
 import { activateSwap } from "../../../src/machine/swap.ts";
@@ -175,6 +175,36 @@ test("encryption uses a throw-away key, is recognised again, and is never silent
   await activateSwap(system, config(8, false), MOUNT);
   expect(ran(system).slice(0, 2)).toEqual(["swapoff", "cryptsetup"]);
   expect(system.commands.at(-1)![0]).toBe("swapon");
+});
+
+test("a mapping and loop devices of an agent that was killed before it enabled them are closed first", async () => {
+  using system = createFakeSystem();
+  const active = prepare(system, "ext4");
+  await activateSwap(system, config(8), MOUNT);
+  plant(system, { "/proc/swaps": "Filename Type Size Used Priority\n" });
+  active.clear();
+  plantLink(system, "/dev/mapper/waagent-swap", "../dm-3");
+  plant(system, {
+    "/sys/block/loop3/loop/backing_file": `${FILE}\n`,
+    "/sys/block/loop4/loop/backing_file": `${FILE} (deleted)\n`,
+    "/sys/block/loop5/loop/backing_file": "/srv/other\n",
+  });
+  system.programs.set("losetup", () => ({ stdout: "/dev/loop7\n" }));
+  system.programs.set("cryptsetup", (argv) => {
+    const mapping = path.join(system.root.directory, "dev/mapper/waagent-swap");
+    if (argv[1] === "close") rmSync(mapping);
+    else if (system.files.lstat("/dev/mapper/waagent-swap") !== undefined)
+      return { code: 5, stderr: "Device waagent-swap already exists." };
+    return undefined;
+  });
+  system.commands.length = 0;
+  expect(await activateSwap(system, config(8, true), MOUNT)).toMatchObject({ state: "active" });
+  expect(system.commands.slice(0, 3)).toEqual([
+    ["cryptsetup", "close", "waagent-swap"],
+    ["losetup", "--detach", "/dev/loop3"],
+    ["losetup", "--detach", "/dev/loop4"],
+  ]);
+  expect(system.commands.at(-1)).toEqual(["swapon", "/dev/mapper/waagent-swap"]);
 });
 
 test("system.md SWAP-01: without EnableSwap nothing happens", async () => {
