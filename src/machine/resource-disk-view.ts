@@ -89,10 +89,37 @@ export async function inspectDisk(
   const scheme = probe.values.get("PTTYPE");
   const table =
     scheme === undefined ? "none" : scheme === "gpt" ? "gpt" : scheme === "dos" ? "mbr" : "other";
+  const hidden =
+    scheme !== undefined && names.length === 0 ? await hasPartitions(system, device) : false;
+  if (hidden) await showPartitions(system, device);
+  const shown = hidden ? partitionNames(system, directory, name) : names;
   const partitions: PartitionView[] = [];
-  for (const partition of names)
+  for (const partition of shown)
     partitions.push(await inspectPartition(system, `/dev/${partition}`));
-  return { ...base, table, content: await diskContent(system, device, probe, names), partitions };
+  const content =
+    hidden && shown.length === 0
+      ? foreign("partitions that the kernel does not show")
+      : await diskContent(system, device, probe, shown);
+  return { ...base, table, content, partitions };
+}
+
+/** By the table itself: the kernel may not have read it, e.g. when whoever wrote it was killed. */
+async function hasPartitions(system: Needs, device: string): Promise<boolean> {
+  const listing = await system.exec.run({
+    argv: ["partx", "--show", "--noheadings", "--output", "NR", device],
+    okCodes: [0, 1],
+    timeoutMs: TIMEOUT_MS,
+  });
+  return listing.stdout.trim() !== "";
+}
+
+/** Tells the kernel of the partitions; the disk itself is not written. Errors: never, what it shows then counts. */
+async function showPartitions(system: Needs, device: string): Promise<void> {
+  await system.exec.run({
+    argv: ["partx", "--update", device],
+    okCodes: "any",
+    timeoutMs: TIMEOUT_MS,
+  });
 }
 
 async function diskContent(
@@ -109,13 +136,6 @@ async function diskContent(
   }
   if (type !== undefined) return foreign(`a partition table and ${type}`);
   if (partitions.length > 0) return foreign("a partition table");
-  // The kernel may not have read the table; so ask the table itself.
-  const listing = await system.exec.run({
-    argv: ["partx", "--show", "--noheadings", "--output", "NR", device],
-    okCodes: [0, 1],
-    timeoutMs: TIMEOUT_MS,
-  });
-  if (listing.stdout.trim() !== "") return foreign("partitions that the kernel does not show");
   return (await isZero(system, device, 1)) ? { kind: "blank" } : foreign("unknown data");
 }
 
