@@ -7,6 +7,7 @@ import {
 import {
   checkFirewall,
   FIREWALL_PERIOD,
+  firewallPause,
   initialFirewallState,
 } from "../machine/firewall-monitor.ts";
 import {
@@ -43,16 +44,28 @@ export function environmentTasks(
   const system = { ...base, log: base.log.named({ thread: "EnvHandler" }) };
   const tasks: (Task | false)[] = [
     config["OS.EnableFirewall"] &&
-      keeping(config, "EnableFirewall", FIREWALL_PERIOD, initialFirewallState, async (before) => {
-        const state = await checkFirewall(system, config, before, {
-          address: session.endpoint,
-          userId: ROOT,
-          probe: (abort) => reaches(session, abort),
-        });
-        const { trouble, tool } = state;
-        view.component("firewall", trouble === undefined ? "ok" : "failed", trouble ?? tool?.kind);
-        return state;
-      }),
+      keeping(
+        config,
+        "EnableFirewall",
+        FIREWALL_PERIOD,
+        initialFirewallState,
+        async (before) => {
+          const state = await checkFirewall(system, config, before, {
+            address: session.endpoint,
+            userId: ROOT,
+            periodMs: seconds(config[FIREWALL_PERIOD]),
+            probe: (abort) => reaches(session, abort),
+          });
+          const { trouble, tool } = state;
+          view.component(
+            "firewall",
+            trouble === undefined ? "ok" : "failed",
+            trouble ?? tool?.kind,
+          );
+          return state;
+        },
+        firewallPause,
+      ),
     config["OS.EnableFirewall"] && {
       thread: "EnvHandler",
       name: "PersistFirewall",
@@ -105,12 +118,13 @@ function keeping<State>(
   periodKey: ConfigKey,
   initial: State,
   run: (state: State) => Promise<State>,
+  pause: (state: State, periodMs: number) => number = (_state, periodMs) => periodMs,
 ): Task {
   let state = initial;
   return {
     thread: "EnvHandler",
     name,
-    periodMs: () => seconds(Number(config[periodKey])),
+    periodMs: () => pause(state, seconds(Number(config[periodKey]))),
     limitMs: LIMIT_MS,
     run: async () => {
       state = await run(state);

@@ -1,6 +1,7 @@
 import { describe } from "../base/error.ts";
 import type { Config } from "../config/table.ts";
 import type { System } from "../system/system.ts";
+import { firstLook, LOOK_PERIOD_MS, lookAgain, type Starts } from "./process-starts.ts";
 import {
   chooseFirewallTool,
   type FirewallOptions,
@@ -15,8 +16,12 @@ export const FIREWALL_PERIOD = "OS.EnableFirewallPeriod" satisfies keyof Config;
 /** What the check remembers; start with `initialFirewallState`. */
 export interface FirewallState {
   readonly tool: FirewallTool | undefined;
-  /** Evidence that nothing has changed, see `evidence`; undefined when there is none to be had. */
-  readonly evidence: string | undefined;
+  /** Reference counts that stand for the rules; undefined when the kernel does not show the telling ones. */
+  readonly counts: string | undefined;
+  /** Programs started since the rules were listed, where there are no counts. */
+  readonly starts: Starts | undefined;
+  /** `clock.monotonic()` of the last check, whether it listed or not. */
+  readonly checkedAt: number | undefined;
   /** `clock.monotonic()` of the last check that really listed the rules; undefined before the first. */
   readonly listedAt: number | undefined;
   /** After a roll-back nothing is tried before this instant of `clock.monotonic()`. */
@@ -34,7 +39,9 @@ interface Reports {
 
 export const initialFirewallState: FirewallState = {
   tool: undefined,
-  evidence: undefined,
+  counts: undefined,
+  starts: undefined,
+  checkedAt: undefined,
   listedAt: undefined,
   heldUntil: 0,
   trouble: undefined,
@@ -45,6 +52,13 @@ export interface FirewallCheck extends FirewallOptions {
   /** Address of the WireServer; 0 as user id is root. */
   readonly address: string;
   readonly userId: number;
+  /** ms between two checks. Runs in between only look at what is started. Default: every run checks. */
+  readonly periodMs?: number;
+}
+
+/** How long to sleep after a run: until the next check, or the next look where looks are needed. */
+export function firewallPause(state: FirewallState, periodMs: number): number {
+  return state.starts === undefined ? periodMs : Math.min(periodMs, LOOK_PERIOD_MS);
 }
 
 const HOUR_MS = 3_600_000;
@@ -84,9 +98,9 @@ const TELLING: Readonly<Record<FirewallTool["kind"], readonly string[]>> = {
  * found by the listing that happens once in an hour in any case.
  *
  * Where the kernel has the modules built in there are no counts, and without native calls nothing else tells of the
- * rules themselves. There the number of the last process that was started stands for them: rules are changed by
- * programs, and while none is started the rules stay as they are. Any start on the machine makes the next run list.
- * A service that changes rules without starting anything is what the hourly listing is for.
+ * rules themselves. There it counts whether any program was started on the machine: rules are changed by programs, and
+ * while none is started they stay as they are. A start makes the next check list. A service that changes rules without
+ * starting anything is what the hourly listing is for.
  */
 export async function checkFirewall(
   system: Pick<System, "exec" | "log" | "clock" | "files" | "emit">,
@@ -97,17 +111,19 @@ export async function checkFirewall(
   if (!config["OS.EnableFirewall"]) return state;
   const now = system.clock.monotonic();
   if (now < state.heldUntil) return state;
-  const seen = evidence(system, state.tool, 0);
-  if (
-    seen !== undefined &&
-    seen === state.evidence &&
-    state.listedAt !== undefined &&
-    now - state.listedAt < LISTING_PERIOD_MS
-  )
-    return state;
+  const starts = state.starts === undefined ? undefined : lookAgain(system, state.starts);
+  const { checkedAt, listedAt } = state;
+  if (starts !== undefined && checkedAt !== undefined && now - checkedAt < (check.periodMs ?? 0))
+    return { ...state, starts };
+  const isUnchanged =
+    state.counts === undefined
+      ? starts?.foreign === false
+      : state.counts === telling(system, state.tool);
+  if (isUnchanged && listedAt !== undefined && now - listedAt < LISTING_PERIOD_MS)
+    return { ...state, starts, checkedAt: now };
 
-  let next: FirewallState = { ...state, listedAt: now, trouble: undefined };
-  const before = lastProcess(system);
+  let next: FirewallState = { ...state, listedAt: now, checkedAt: now, trouble: undefined };
+  const before = firstLook(system);
   const counted = countRuns(system.exec);
   try {
     const rules = firewallRules(config, check.address, check.userId);
@@ -128,14 +144,18 @@ export async function checkFirewall(
       const trouble = `With the firewall rules the agent itself could not reach ${rules.address}; they were removed again and will be tried again in an hour`;
       next = report(system, { ...next, heldUntil: now + HOLD_MS, trouble }, false, trouble);
     }
+    const counts = telling(system, tool);
     // A program of somebody else that ran meanwhile may have changed what was listed before it did.
-    const foreign = (lastProcess(system) ?? 0) - (before ?? 0) - counted.runs();
-    return { ...next, evidence: evidence(system, tool, foreign) };
+    const after =
+      counts === undefined && before !== undefined
+        ? lookAgain(system, before, counted.runs())
+        : undefined;
+    return { ...next, counts, starts: after };
   } catch (error) {
     const trouble = `Could not check the firewall: ${describe(error)}`;
     next = report(system, { ...next, trouble }, false, trouble);
     // The tool may have been installed, removed or exchanged: choose again next time.
-    return { ...next, tool: undefined, evidence: undefined };
+    return { ...next, tool: undefined, counts: undefined, starts: undefined };
   }
 }
 
@@ -154,14 +174,10 @@ function report(
   return { ...state, reports: { count: count + 1, at: now } };
 }
 
-/**
- * What stands for the rules: reference counts that they are part of, or else the last process of the machine, if nobody
- * else's was started while the rules were listed. undefined when neither can be had.
- */
-function evidence(
+/** Reference counts that our rules are part of; undefined when the kernel does not show the telling ones. */
+function telling(
   system: Pick<System, "files">,
   tool: FirewallTool | undefined,
-  foreignProcesses: number,
 ): string | undefined {
   if (tool === undefined) return undefined;
   const counts = MODULES.flatMap((name) => {
@@ -169,15 +185,7 @@ function evidence(
     return count === undefined ? [] : [`${name}=${count}`];
   });
   const shown = (name: string): boolean => counts.some((entry) => entry.startsWith(`${name}=`));
-  if (TELLING[tool.kind].every(shown)) return counts.join(" ");
-  const last = lastProcess(system);
-  return last === undefined || foreignProcesses !== 0 ? undefined : `process=${last}`;
-}
-
-/** proc(5): the last field of /proc/loadavg is the number of the process or thread that was started last. */
-function lastProcess(system: Pick<System, "files">): number | undefined {
-  const [, digits] = / (\d+)\s*$/.exec(system.files.readTextIfExists("/proc/loadavg") ?? "") ?? [];
-  return digits === undefined ? undefined : Number(digits);
+  return TELLING[tool.kind].every(shown) ? counts.join(" ") : undefined;
 }
 
 function countRuns(exec: System["exec"]): {

@@ -3,6 +3,7 @@ import { defaultConfig } from "../../../src/config/table.ts";
 import {
   checkFirewall,
   FIREWALL_PERIOD,
+  firewallPause,
   type FirewallState,
   initialFirewallState,
 } from "../../../src/machine/firewall-monitor.ts";
@@ -88,24 +89,34 @@ test("an idle check runs no program while the kernel's counts stand still, and l
   expect(system.commands.length).toBeGreaterThan(0);
 });
 
-test("where the kernel shows no counts, a check lists only after some program was started, and once in an hour", async () => {
-  using system = createFakeSystem();
-  const table = installFakeIptables(system);
+/** A kernel without counts, on which `started` starts something; what the agent runs gets a number, too. */
+function plantStarts(system: FakeSystem): (options?: { readonly thread?: boolean }) => void {
   let last = 5000;
-  const started = (count = 1): void => {
-    last += count;
+  const started = (options: { readonly thread?: boolean } = {}): void => {
+    last += 1;
     plant(system, { "/proc/loadavg": `0.00 0.01 0.05 1/123 ${last}\n` });
+    if (options.thread === true) plant(system, { [`/proc/self/task/${last}/comm`]: "worker\n" });
   };
   started();
-  // What we run ourselves gets a number, too.
   for (const [name, program] of system.programs)
     system.programs.set(name, (argv, stdin) => {
       started();
       return program(argv, stdin);
     });
+  return started;
+}
+
+test("where the kernel shows no counts, a check lists only after some program was started, and once in an hour", async () => {
+  using system = createFakeSystem();
+  const table = installFakeIptables(system);
+  const started = plantStarts(system);
   let state = await run(system, initialFirewallState);
   system.commands.length = 0;
-  for (let round = 0; round < 5; round += 1) state = await run(system, state);
+  for (let round = 0; round < 5; round += 1) {
+    // Threads of the agent itself are no programs.
+    started({ thread: true });
+    state = await run(system, state);
+  }
   expect(system.commands).toEqual([]);
 
   // Somebody removes the rules: that takes a program.
@@ -135,6 +146,33 @@ test("where the kernel shows no counts, a check lists only after some program wa
   await system.clock.sleep(HOUR);
   await run(system, state);
   expect(system.commands).toHaveLength(1);
+});
+
+test("between two checks it only looks at what is started, often enough to know its own threads", async () => {
+  using system = createFakeSystem();
+  installFakeIptables(system);
+  const started = plantStarts(system);
+  const often = (state: FirewallState): Promise<FirewallState> =>
+    checkFirewall(system, config, state, { ...check, periodMs: 30_000 });
+  let state = await often(initialFirewallState);
+  expect(firewallPause(state, 30_000)).toBe(5000);
+  expect(firewallPause(state, 1000)).toBe(1000);
+  system.commands.length = 0;
+  started();
+  for (let waited = 5000; waited < 30_000; waited += 5000) {
+    await system.clock.sleep(5000);
+    state = await often(state);
+    expect(system.commands).toEqual([]);
+  }
+  await system.clock.sleep(5000);
+  state = await often(state);
+  expect(system.commands).toHaveLength(1);
+  // With counts there is nothing to look at in between.
+  plantCounts(system, 1);
+  started();
+  await system.clock.sleep(30_000);
+  state = await often(state);
+  expect(firewallPause(state, 30_000)).toBe(30_000);
 });
 
 test("without any firewall program there is one error event, and the next check tries again", async () => {
