@@ -1,7 +1,8 @@
 import { expect } from "bun:test";
 import { testUnless } from "../../support/skip.ts";
-import { canSandbox, type Sandbox } from "../sandbox.ts";
+import { canSandbox } from "../sandbox.ts";
 import { config, createDiskSandbox, filled, onePartition, platformDisk } from "./disks.ts";
+import { cutShort, killAt } from "./kill.ts";
 import { createLoopDisk, host, type LoopDisk, loopProblem } from "./loop-disk.ts";
 import { createMachineSandbox, operate } from "./support.ts";
 
@@ -9,49 +10,11 @@ const able = canSandbox();
 const diskTest = testUnless(able.ok ? loopProblem() : able.reason);
 const MOUNT_POINT = "/mnt/resource";
 const NOTE = "/var/lib/waagent/waagent-resource-disk.json";
-const FOLDER = "/usr/local/sbin";
-
-/** In a stand-in: tells the test where it is and stays there; `$real` does the work. */
-const STAY = "echo $$ >/run/reached; exec sleep 1000";
-
-/**
- * Runs an operation until a program is at the given point of its work, then kills the agent and the program, as a
- * reset would. Afterwards the program is the real one again.
- */
-async function killAt(
-  sandbox: Sandbox,
-  request: readonly [operation: string, input: Readonly<Record<string, unknown>>],
-  point: { readonly program: string; readonly script: string },
-): Promise<void> {
-  const { program, script } = point;
-  const real = Bun.which(program, { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }) ?? program;
-  sandbox.write(`${FOLDER}/${program}`, `#!/bin/bash\nreal=${real}\n${script}\n${STAY}\n`, 0o755);
-  const agent = sandbox.spawn(
-    ["/srv/bun", "/srv/waagent/test/e2e/machine/driver.ts", request[0], JSON.stringify(request[1])],
-    { env: { WAAGENT_SANDBOX: "1" } },
-  );
-  try {
-    for (let waited = 0; !sandbox.exists("/run/reached"); waited += 10) {
-      if (waited > 20_000) throw new Error(`${program} was not reached: ${agent.output()}`);
-      await Bun.sleep(10);
-    }
-  } finally {
-    agent.signal("SIGKILL");
-    await agent.exited;
-  }
-  await sandbox.run(["kill", "-KILL", sandbox.read("/run/reached").trim()]);
-  await sandbox.run(["rm", "/run/reached", `${FOLDER}/${program}`]);
-}
-
 const CHECKS: Readonly<Record<string, readonly string[]>> = {
   ext4: ["e2fsck", "-fn"],
   xfs: ["xfs_repair", "-n"],
   btrfs: ["btrfs", "check", "--readonly"],
 };
-
-/** mkfs is ended some milliseconds after its start, so that every stretch of its work is hit now and then. */
-const cutShort = (ms: number): string =>
-  `$real "$@" & sleep ${ms / 1000}; kill -KILL $!; wait $! 2>/dev/null`;
 
 const POINTS = (fileSystem: string) =>
   [
@@ -163,7 +126,7 @@ for (const [fileSystem, points] of Object.entries(SWAP_POINTS))
       await using sandbox = await createMachineSandbox();
       await sandbox.run(["mount", "-t", "devtmpfs", "devtmpfs", "/dev"]);
       await sandbox.run(["mount", "-t", fileSystem, disk.device, "/mnt"]);
-      sandbox.write(`${FOLDER}/swapon`, SWAPON, 0o755);
+      sandbox.write("/usr/local/sbin/swapon", SWAPON, 0o755);
       const input = {
         mountPoint: "/mnt",
         "ResourceDisk.EnableSwap": true,

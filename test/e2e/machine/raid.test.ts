@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { missing, testUnless } from "../../support/skip.ts";
 import { canSandbox, type Sandbox } from "../sandbox.ts";
 import { config, createNvmeSandbox, filled, onePartition } from "./disks.ts";
+import { cutShort, killAt } from "./kill.ts";
 import { createLoopDisk, host, loopProblem } from "./loop-disk.ts";
 import { operate } from "./support.ts";
 
@@ -68,6 +69,46 @@ for (const fileSystem of ["ext4", "xfs", "btrfs"])
       }
     },
   );
+
+/** What a creation that was cut short leaves: some of the disks know of the array, and nothing runs. */
+const HALF = `[ "$1" = --create ] || { $real "$@"; exit $?; }
+$real "$@"
+for array in /dev/md127 /dev/md126; do [ -e $array ] && $real --stop $array; done
+$real --zero-superblock /dev/nvme2n1`;
+const WHOLE = `[ "$1" = --create ] || { $real "$@"; exit $?; }
+$real "$@"`;
+
+raidTest(
+  "system.md PEER-17: killed anywhere while it joins the disks, the agent brings them to the right end at its next start, and no other disk is written",
+  async () => {
+    using data = createLoopDisk({ mib: 32 });
+    onePartition(data);
+    filled(data.partition(1), "ext4", ["pgdata"]);
+    const before = await data.hash();
+    for (const [point, program, script] of [
+      ["half of the disks are members", "mdadm", HALF],
+      ["the array is made", "mdadm", WHOLE],
+      ["mkfs is at work", "mkfs.ext4", cutShort(20)],
+      ["mkfs is done", "mkfs.ext4", '$real "$@"'],
+    ] as const) {
+      using first = createLoopDisk({ mib: 64 });
+      using second = createLoopDisk({ mib: 64 });
+      await using sandbox = await createNvmeSandbox(data, [first, second]);
+      try {
+        await killAt(sandbox, ["resource-disk", config("ext4")], { program, script });
+        const { result, log } = await operate(sandbox, "resource-disk", config("ext4"));
+        expect(result, `${point}: ${log}`).toMatchObject({ state: "mounted", fileSystem: "ext4" });
+        expect(sandbox.exists("/var/lib/waagent/waagent-resource-disk.json"), point).toBe(false);
+        const { device } = result as { device: string };
+        await sandbox.run(["umount", MOUNT_POINT]);
+        await sandbox.run(["e2fsck", "-fn", device]);
+      } finally {
+        await stopArrays(sandbox);
+      }
+    }
+    expect(await data.hash()).toBe(before);
+  },
+);
 
 raidTest(
   "system.md PEER-17 BET-01: a file system on one of the local disks means that none of them is written",
