@@ -65,7 +65,7 @@ export function discoverResourceDisk(system: Pick<System, "files" | "log">): Dis
     (linked !== undefined && system.files.exists(`/sys/block/${linked}`)
       ? { name: linked, kind: "scsi", evidence: `${LINKS}/resource` }
       : undefined);
-  const local = localNvmeDisks(system);
+  const local = localNvmeDisks(system).filter(({ name: other }) => other !== osDisk);
   const disk = scsi ?? local[0];
   if (disk === undefined)
     return { state: "absent", reason: "this VM has no temporary disk (resource disk)" };

@@ -69,7 +69,17 @@ const PLATFORM_LABEL = "Temporary Storage";
 const MICROSOFT_RESERVED = "e3c9e316-0b5c-4db8-817d-f92df00215ae";
 const OUR_FILE_SYSTEMS = ["ext2", "ext3", "ext4", "xfs", "btrfs"];
 /** The machine itself lives on these. */
-const SYSTEM_MOUNTS = ["/", "/boot", "/boot/efi", "/etc", "/home", "/opt", "/root", "/usr", "/var"];
+export const SYSTEM_MOUNTS = [
+  "/",
+  "/boot",
+  "/boot/efi",
+  "/etc",
+  "/home",
+  "/opt",
+  "/root",
+  "/usr",
+  "/var",
+];
 /** Names that do not make a platform disk used (`system.md` DISK-21, PEER-18); compared without case. */
 const PLATFORM_NAMES = [WARNING_FILE.toLowerCase(), "system volume information"];
 
@@ -184,6 +194,17 @@ function isFreeNtfs(content: Content): boolean {
   if (content.files.known)
     return content.files.names.every((name) => PLATFORM_NAMES.includes(name.toLowerCase()));
   return content.files.reason === "no-driver" && content.label === PLATFORM_LABEL;
+}
+
+/** Our warning file is on it, or a format that we began. */
+export function hasOurTraces(view: DiskView): boolean {
+  return view.partitions.some(
+    ({ id, content }) =>
+      (view.unfinished !== undefined && view.unfinished === id) ||
+      (content.kind === "filesystem" &&
+        content.files.known &&
+        content.files.names.includes(WARNING_FILE)),
+  );
 }
 
 /** We leave the warning file on everything that we set up. */

@@ -1,7 +1,7 @@
 import { AgentError, describe } from "../base/error.ts";
 import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
-import { readFstab } from "./mounts.ts";
+import { readFstab, readMounts } from "./mounts.ts";
 import { activateArray, mountedArray } from "./resource-disk-array.ts";
 import { discoverResourceDisk, type ResourceDiskCandidate } from "./resource-disk-discovery.ts";
 import { raidProblem } from "./resource-disk-mdadm.ts";
@@ -9,7 +9,9 @@ import { readNote } from "./resource-disk-note.ts";
 import {
   type DiskPlan,
   type DiskView,
+  hasOurTraces,
   planResourceDisk,
+  SYSTEM_MOUNTS,
   WARNING_FILE,
 } from "./resource-disk-plan.ts";
 import {
@@ -79,7 +81,7 @@ async function activate(system: DiskNeeds, config: DiskKeys): Promise<ResourceDi
     if (others.length > 0) tellOthers(system, disk, others, "named by the platform");
     return activateDisk(system, config, disk);
   }
-  return activateLocalDisks(system, config, [disk, ...others]);
+  return activateLocalDisks(system, config, withoutSystem(system, [disk, ...others]));
 }
 
 /**
@@ -91,8 +93,10 @@ async function activateLocalDisks(
   config: DiskKeys,
   disks: readonly ResourceDiskCandidate[],
 ): Promise<ResourceDiskOutcome> {
-  const [first] = disks;
-  if (first === undefined) throw new AgentError("resource-disk", "There is no local disk");
+  const [first, second] = disks;
+  if (first === undefined)
+    return { state: "absent", reason: "the machine itself lives on its local NVMe disks" };
+  if (second === undefined) return activateDisk(system, config, first);
   const names = disks.map(({ name }) => name);
   const alone = await diskInUse(system, config, disks);
   const array = alone === undefined ? await mountedArray(system, names) : undefined;
@@ -138,16 +142,28 @@ async function diskInUse(
 ): Promise<ResourceDiskCandidate | undefined> {
   const { formatting } = readNote(system, config);
   for (const [index, disk] of disks.entries()) {
-    const plan = planResourceDisk(await inspectDisk(system, disk.name, formatting));
-    if (plan.do === "mount" || plan.do === "format") return disk;
-    // Mounted elsewhere it is somebody's own; the first one is used where it is, as a single disk would be (DISK-11).
-    if (
-      plan.do === "adopt" &&
-      (index === 0 || plan.mountPoint === config["ResourceDisk.MountPoint"])
-    )
-      return disk;
+    const view = await inspectDisk(system, disk.name, formatting);
+    const plan = planResourceDisk(view);
+    if (plan.do === "adopt") {
+      // Mounted elsewhere it is somebody's own; the first one is used where it is, as a single disk would be (DISK-11).
+      if (index === 0 || plan.mountPoint === config["ResourceDisk.MountPoint"]) return disk;
+    } else if (plan.do === "mount" || plan.do === "format") {
+      // The first one is judged as a single disk would be; another one has to be ours for certain.
+      if (index === 0 || hasOurTraces(view)) return disk;
+    }
   }
   return undefined;
+}
+
+/** An operating system may live on a local disk; that one is nobody's scratch space. */
+function withoutSystem(
+  system: DiskNeeds,
+  disks: readonly ResourceDiskCandidate[],
+): readonly ResourceDiskCandidate[] {
+  const used = readMounts(system)
+    .filter(({ mountPoint }) => SYSTEM_MOUNTS.includes(mountPoint))
+    .map(({ source }) => nameOf(source));
+  return disks.filter(({ name }) => !used.some((device) => isOnDisk(device, name)));
 }
 
 function tellOthers(

@@ -148,6 +148,52 @@ test("a disk that was set up alone goes on alone when mdadm comes, under whateve
   );
 });
 
+/** A local disk with one partition that holds an ext4 file system with these files. */
+function plantPartition(system: FakeSystem, disk: string, files: readonly string[]): void {
+  plant(system, {
+    [`/sys/block/${disk}/${disk}p1/partition`]: "1\n",
+    [`/sys/block/${disk}/${disk}p1/dev`]: "259:90\n",
+    [`/dev/${disk}p1`]: "",
+    ...Object.fromEntries(files.map((file) => [`/mnt/resource/${file}`, ""])),
+  });
+  const blkid = system.programs.get("blkid")!;
+  system.programs.set("blkid", (argv, stdin) => {
+    if (argv.at(-1) === `/dev/${disk}`) return { stdout: "PTTYPE=gpt\n" };
+    if (argv.at(-1) !== `/dev/${disk}p1`) return blkid(argv, stdin);
+    return { stdout: "TYPE=ext4\nUSAGE=filesystem\nPART_ENTRY_UUID=aa-01\n" };
+  });
+}
+
+test("a partition on another than the first disk is ours only when it says so", async () => {
+  for (const [files, device] of [
+    [["DATALOSS_WARNING_README.txt", "precious"], "/dev/nvme2n1p1"],
+    [["lost+found"], undefined],
+  ] as const) {
+    using system = createFakeSystem();
+    const machine = createRaidMachine(system, 3);
+    plantPartition(system, "nvme2n1", files);
+    const outcome = await activateResourceDisk(system, config);
+    if (device === undefined)
+      expect(outcome).toMatchObject({
+        state: "failed",
+        reason: expect.stringContaining("/dev/nvme2n1 has a partition table"),
+      });
+    else expect(outcome).toEqual(mounted(device));
+    expect(machine.writers()).toEqual([]);
+  }
+});
+
+test("a local disk that the machine itself lives on is no member, by mounts or by udev's link", async () => {
+  for (const by of ["mount", "link"]) {
+    using system = createFakeSystem();
+    const machine = createRaidMachine(system, 3);
+    if (by === "link") plantLink(system, "/dev/disk/azure/os", "../../nvme1n1");
+    else plant(system, { "/proc/self/mountinfo": "1 1 259:1 / / rw - ext4 /dev/nvme1n1p1 rw\n" });
+    expect(await activateResourceDisk(system, config)).toEqual(mounted("/dev/md127"));
+    expect(machine.writers()[0]?.slice(-2)).toEqual(["/dev/nvme2n1", "/dev/nvme3n1"]);
+  }
+});
+
 test("a creation that was cut short by a reset is done again on the same disks, blank or members by now", async () => {
   for (const [program, by] of [
     ["mdadm", "reset"],
