@@ -1,5 +1,5 @@
 /**
- * Every package in one go: `npm run package [-- --arch x64,arm64,x64-musl,arm64-musl] [--format deb,rpm,tar,sysext] [--out DIR] [--fast]`.
+ * Every package in one go: `npm run package [-- --arch x64,arm64,x64-musl,arm64-musl] [--format deb,rpm,apk,tar,sysext] [--out DIR] [--fast]`.
  * A format whose tool is missing is left out by name; with `--format` that is an error.
  */
 import { createHash } from "node:crypto";
@@ -7,6 +7,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { compile } from "../build.ts";
+import { buildApk } from "./apk.ts";
 import { buildSysext, buildTar } from "./archives.ts";
 import { buildDeb, type PackageOptions } from "./deb.ts";
 import { type Architecture, ARCHITECTURES, type ArchitectureName } from "./product.ts";
@@ -14,10 +15,10 @@ import { buildRpm } from "./rpm.ts";
 import { MissingProgram } from "./run.ts";
 import { sbom } from "./sbom.ts";
 
-/** No apk: see packaging/alpine/README.md. */
 export const FORMATS = {
   deb: buildDeb,
   rpm: buildRpm,
+  apk: buildApk,
   tar: buildTar,
   sysext: buildSysext,
 } as const satisfies Record<string, (work: string, options: PackageOptions) => string>;
@@ -47,11 +48,11 @@ export function deliver(options: DeliveryOptions): Delivery {
   fs.mkdirSync(options.out, { recursive: true });
   try {
     for (const architecture of options.architectures) {
-      const { target, packaged }: Architecture = ARCHITECTURES[architecture];
+      const { target, packaged, alpine }: Architecture = ARCHITECTURES[architecture];
       const built = compile(target, { out: path.join(work, "compiled") });
       const executable = fs.readFileSync(built.file);
       for (const format of options.formats) {
-        if (packaged === undefined && format !== "tar") continue;
+        if (format !== "tar" && (format === "apk" ? alpine : packaged) === undefined) continue;
         try {
           const file = FORMATS[format](work, {
             architecture,

@@ -22,13 +22,15 @@ export const DATE_OF_RELEASE = Number(process.env["SOURCE_DATE_EPOCH"] ?? "17640
 
 export interface Architecture {
   readonly target: Target;
-  /** The package managers' words; a musl system gets the plain archive only. */
+  /** The words of the package managers of systems with glibc. */
   readonly packaged?: {
     readonly debian: string;
     readonly rpm: string;
     /** For ARCHITECTURE= of an extension image. */
     readonly systemd: string;
   };
+  /** apk's word, of systems with musl. */
+  readonly alpine?: string;
 }
 
 export const ARCHITECTURES = {
@@ -40,16 +42,22 @@ export const ARCHITECTURES = {
     target: "linux-arm64",
     packaged: { debian: "arm64", rpm: "aarch64", systemd: "arm64" },
   },
-  "x64-musl": { target: "linux-x64-musl" },
-  "arm64-musl": { target: "linux-arm64-musl" },
+  "x64-musl": { target: "linux-x64-musl", alpine: "x86_64" },
+  "arm64-musl": { target: "linux-arm64-musl", alpine: "aarch64" },
 } as const satisfies Readonly<Record<string, Architecture>>;
 
 export type ArchitectureName = keyof typeof ARCHITECTURES;
 
-/** Errors: an architecture that has no packages. */
+/** Errors: an architecture that has no such packages. */
 export function packagedFor(name: ArchitectureName): NonNullable<Architecture["packaged"]> {
   const { packaged }: Architecture = ARCHITECTURES[name];
-  if (packaged === undefined)
-    throw new Error(`There are no packages for ${name}, only the archive`);
+  if (packaged === undefined) throw new Error(`There is only an apk and an archive for ${name}`);
   return packaged;
+}
+
+/** Errors: an architecture that apk's systems do not have. */
+export function alpineName(name: ArchitectureName): string {
+  const { alpine }: Architecture = ARCHITECTURES[name];
+  if (alpine === undefined) throw new Error(`There is no apk for ${name}`);
+  return alpine;
 }

@@ -116,10 +116,15 @@ export function sysextEntries(architecture: string): Entry[] {
   ];
 }
 
+/** The service of systems with OpenRC. */
+export function openrcScript(): string {
+  return text("waagent.openrc");
+}
+
 /** For service managers other than systemd; in the plain archive. */
 export function otherInitEntries(): Entry[] {
   return [
-    { path: "/usr/share/waagent/init/openrc", mode: 0o755, content: text("waagent.openrc") },
+    { path: "/usr/share/waagent/init/openrc", mode: 0o755, content: openrcScript() },
     { path: "/usr/share/waagent/init/sysv", mode: 0o755, content: text("waagent.sysv") },
     { path: "/usr/share/waagent/90-waagent.preset", mode: 0o644, content: preset() },
   ];

@@ -53,6 +53,9 @@ export const DEBIAN_PACKAGES = [
   // Runs the packages for arm64. Not qemu-user-static, which makes the kernel run foreign programs by itself.
   "qemu-user",
   "libc6-arm64-cross",
+  // Runs the executable for systems with musl, with a libstdc++ made from the one of g++.
+  "musl-tools",
+  "g++",
 ];
 
 /**
