@@ -17,6 +17,7 @@ setDefaultTimeout(120_000);
 const version = packageVersion();
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "waagent-install-"));
 const PACKAGES = "/opt/packages";
+const readme = fs.readFileSync(path.resolve(import.meta.dir, "../../README.md"), "utf8");
 
 beforeAll(() => {
   const architectures = KINDS.map(({ name }) => name);
@@ -194,7 +195,7 @@ for (const kind of KINDS) {
         // systemd-sysext mounts in a namespace of its own and lets the mounts come through.
         await sandbox.run(["mount", "--make-rshared", "/"]);
         const image = `${PACKAGES}/${archive(kind, "sysext.raw")}`;
-        const folder = "/var/lib/extensions/waagent";
+        const folder = "/etc/extensions/waagent";
         await sandbox.run(["mkdir", "-p", path.dirname(folder)]);
         // Unpacked, as a throw-away machine has no loop devices.
         await sandbox.run(["unsquashfs", "-q", "-n", "-d", folder, image]);
@@ -287,7 +288,11 @@ describe("the executables", () => {
     },
   ] as const) {
     test(`that for ${target} is a program for it, and needs ${libraries[0] ?? "no library"} besides the C library of 2012`, () => {
-      const elf = readElf(compile(`linux-${target}`, { out: path.join(work, "compiled") }).file);
+      const { file, bytes } = compile(`linux-${target}`, { out: path.join(work, "compiled") });
+      const [, least = "", most = ""] = /An executable has (\d+) to (\d+) MB/.exec(readme) ?? [];
+      expect(bytes / 1e6).toBeGreaterThan(Number(least));
+      expect(bytes / 1e6).toBeLessThan(Number(most));
+      const elf = readElf(file);
       expect(elf).toMatchObject({ machine, interpreter });
       const ofC = /^(?:lib(?:c|m|dl|pthread)\.so\.\d|ld-linux-.*|libc\.musl-.*)$/;
       expect(elf.needed.filter((name) => !ofC.test(name))).toEqual([...libraries]);

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { packageVersion } from "../../build.ts";
 import { configReference } from "../../src/config/docs.ts";
 import { claimedInReadme, loadContract, partOf, project } from "../contract/load.ts";
 import { binary } from "../support/binary.ts";
+import { testWith } from "../support/skip.ts";
 
 const readme = fs.readFileSync(path.join(project, "README.md"), "utf8");
 
@@ -59,9 +61,41 @@ describe("the README", () => {
     }
   });
 
-  test("the sizes it states are those of the executable", async () => {
-    const megabytes = fs.statSync(await binary()).size / 1e6;
-    expect(megabytes).toBeGreaterThan(105);
-    expect(megabytes).toBeLessThan(120);
+  test("each row of what works and each difference names its proof", () => {
+    const section = (title: string) =>
+      readme
+        .slice(readme.indexOf(`\n## ${title}`))
+        .slice(4)
+        .split("\n## ")[0] ?? "";
+    const works = section("What works");
+    const rows = works.slice(works.indexOf("| Area")).trim().split("\n").slice(2);
+    const differences = section("Differences").split(/^- /m).slice(1);
+    expect([rows.length > 7, differences.length > 5]).toEqual([true, true]);
+    for (const statement of [...rows, ...differences])
+      expect(statement).toMatch(/\]\((?:test\/|#figures\))/);
   });
+
+  test("the size it states is that of the executable, and most of it is the runtime", async () => {
+    const { size } = fs.statSync(await binary());
+    const [, least = "", most = ""] = /An executable has (\d+) to (\d+) MB/.exec(readme) ?? [];
+    expect(size / 1e6).toBeGreaterThan(Number(least));
+    expect(size / 1e6).toBeLessThan(Number(most));
+    expect(fs.statSync(process.execPath).size).toBeGreaterThan(size / 2);
+  });
+
+  testWith({ programs: ["strip"] })(
+    "a stripped executable is the bare runtime, as it warns",
+    async () => {
+      const folder = fs.mkdtempSync(path.join(os.tmpdir(), "waagent-stripped-"));
+      try {
+        const stripped = path.join(folder, "waagent");
+        fs.copyFileSync(await binary(), stripped);
+        expect(Bun.spawnSync(["strip", stripped]).exitCode).toBe(0);
+        const said = Bun.spawnSync([stripped, "--help"], { env: { HOME: folder } });
+        expect(said.stdout.toString()).toContain("Usage: bun");
+      } finally {
+        fs.rmSync(folder, { recursive: true, force: true });
+      }
+    },
+  );
 });

@@ -103,6 +103,19 @@ const withPackages = () => createSandbox({ binds: [{ from: work, to: "/opt/packa
 
 describe("takeover and rollback", () => {
   takeover(
+    "what the README says of Debian's package: it cannot be installed freshly where there is state",
+    async () => {
+      await using sandbox = await withPackages();
+      await dpkg(sandbox, "--purge", "--force-all", "waagent");
+      await sandbox.run(["mkdir", "-p", "/var/lib/waagent"]);
+      const done = await dpkg(sandbox, "--force-conflicts", "-i", "/opt/packages/theirs.deb");
+      expect(done.code).not.toBe(0);
+      expect(done.stderr).toMatch(/\/var\/lib\/waagent.*(?:exists|File exists)/);
+    },
+    120_000,
+  );
+
+  takeover(
     "over Debian's agent: users, state, configuration and the service's name stay, and back again",
     async () => {
       await using sandbox = await withPackages();

@@ -152,6 +152,18 @@ function verify(folder: string, binary: string, service: string): { said: string
   };
 }
 
+testWith({ programs: ["systemd-analyze"] })(
+  "systemd's own score of the unit is the one of the README",
+  () => {
+    const readme = fs.readFileSync(path.resolve(import.meta.dir, "../../README.md"), "utf8");
+    const [, stated = ""] = /`systemd-analyze security` gives the unit ([\d.]+)/.exec(readme) ?? [];
+    const unit = path.join(work, "scored.service");
+    fs.writeFileSync(unit, serviceUnit("generic"));
+    const scored = Bun.spawnSync(["systemd-analyze", "security", "--offline=yes", unit]);
+    expect(scored.stdout.toString()).toContain(`scored.service: ${stated} `);
+  },
+);
+
 testWith({ programs: ["systemd-analyze"] })("systemd itself accepts every unit", () => {
   for (const name of Object.keys(FAMILIES) as FamilyName[]) {
     const result = verify(path.join(work, name), FAMILIES[name].binary, serviceUnit(name));
