@@ -104,7 +104,8 @@ export type ArrayOutcome =
 
 /**
  * Joins local disks into one, or starts their array again, and mounts it. `manager` says who else has been told to
- * mount an array. Errors: AgentError "resource-disk" with what stands against it; then nothing was written.
+ * mount an array. Errors: AgentError "resource-disk" with what stands against it, before anything is written; "exec" of a
+ * program that failed.
  */
 export async function activateArray(
   system: DiskNeeds,
