@@ -4,6 +4,7 @@ import os from "node:os";
 import path from "node:path";
 import { packageVersion } from "../../build.ts";
 import { deliver, type Delivery } from "../../packaging/build.ts";
+import { buildRpm } from "../../packaging/rpm.ts";
 import { components } from "../../packaging/sbom.ts";
 import { missing, testWith } from "../support/skip.ts";
 
@@ -47,6 +48,24 @@ describe("the deb", () => {
 });
 
 describe("the rpm", () => {
+  testWith({ programs: ["rpmbuild", "rpmlint"] })(
+    "rpmlint has no complaint that is not explained",
+    () => {
+      // How the executable is built is the runtime's matter; a small one is looked through at once.
+      const file = buildRpm(path.join(work, "linted"), {
+        architecture: "x64",
+        executable: fs.readFileSync("/bin/true"),
+        out: path.join(work, "linted"),
+        compression: "fast",
+      });
+      const rules = path.resolve(import.meta.dir, "../../packaging/rpm/rpmlint.toml");
+      const done = Bun.spawnSync(["rpmlint", "--config", rules, file]);
+      expect(done.stdout.toString()).toContain("; 0 errors, 0 warnings");
+      expect(done.exitCode).toBe(0);
+    },
+    60_000,
+  );
+
   testWith({ programs: ["rpm"] })(
     "conflicts with the Python agent instead of overwriting it",
     () => {

@@ -45,6 +45,7 @@ export const DEBIAN_PACKAGES = [
   "systemd",
   "dbus",
   "rpm",
+  "rpmlint",
   "mmdebstrap",
   "systemd-container",
   "squashfs-tools",
