@@ -5,7 +5,12 @@ import { join, nameOf, type SystemPath } from "../system/root.ts";
 import type { System } from "../system/system.ts";
 import { parseHandlerManifest } from "./handler-manifest.ts";
 import { fullName, type HandlerRef, type Layout } from "./layout.ts";
-import { MICROSOFT_ROOT_PEM, MICROSOFT_ROOT_SHA256 } from "./microsoft-root.ts";
+import {
+  MICROSOFT_ROOT_PEM,
+  MICROSOFT_ROOT_SHA256,
+  MICROSOFT_TIME_ROOT_PEM,
+} from "./microsoft-root.ts";
+import { readStampTime, readTimeStamped } from "./time-stamp.ts";
 
 const ROOT_FILE = "microsoft_root_certificate.pem";
 const MINIMUM_OPENSSL = "1.1.0";
@@ -50,40 +55,112 @@ export interface SignatureInput {
   readonly opensslPath: string;
 }
 
-/** SIG-03. undefined when the signature is good, else the reason. */
+/** SIG-03. undefined when the signature is good, else the reason. When it was made plays no part. */
 export async function verifySignature(
   system: Pick<System, "files" | "exec">,
   layout: Layout,
   input: SignatureInput,
 ): Promise<string | undefined> {
-  const { archive, handler } = input;
-  const file = join(layout.lib, `${nameOf(archive)}_signature.pem`);
   const anchor = join(layout.lib, ROOT_FILE);
   try {
     if (!system.files.exists(anchor)) return `${anchor} is missing`;
     const bytes = Buffer.from(input.encodedSignature, "base64");
     if (bytes.length < 100) return "the goal state's signature is not base64 of a signature";
-    system.files.write(file, bytes, { mode: 0o600 });
+    await verifyAt(system, layout, input, ["-no_check_time"]);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    return `openssl does not accept the signature of ${fullName(input.handler)}: ${describe(error)}`;
+  }
+}
+
+/**
+ * DB-28, for a signature that is good otherwise: its certificates are valid now, or they were when an RFC 3161 time stamp
+ * says it was made. undefined when it was made in time, else the reason.
+ */
+export async function verifySigningTime(
+  system: Pick<System, "files" | "exec">,
+  layout: Layout,
+  input: SignatureInput & { readonly timeAnchor?: string },
+): Promise<string | undefined> {
+  try {
+    await verifyAt(system, layout, input, []);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error; // not valid now: a time stamp has to help
+  }
+  try {
+    const { signature, token } = readTimeStamped(Buffer.from(input.encodedSignature, "base64"));
+    if (token === undefined)
+      return "the certificate it was signed with is not valid now, and it has no time stamp";
+    const seconds = Math.floor(readStampTime(token, signature) / 1000);
+    await verifyToken(system, layout, input, { token, seconds });
+    await verifyAt(system, layout, input, ["-attime", String(seconds)]);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    return `it cannot be said that it was signed while the certificate was valid: ${describe(error)}`;
+  }
+}
+
+/** Errors: AgentError with the words of openssl. */
+async function verifyAt(
+  system: Pick<System, "files" | "exec">,
+  layout: Layout,
+  input: SignatureInput,
+  time: readonly string[],
+): Promise<void> {
+  const { files } = system;
+  const file = join(layout.lib, `${nameOf(input.archive)}_signature.pem`);
+  try {
+    files.write(file, Buffer.from(input.encodedSignature, "base64"), { mode: 0o600 });
     await system.exec.run({
       argv: [
         input.opensslPath,
         ...["cms", "-verify", "-binary", "-inform", "der"],
-        ...["-in", system.files.realPath(file)],
-        ...["-content", system.files.realPath(archive)],
+        ...["-in", files.realPath(file)],
+        ...["-content", files.realPath(input.archive)],
         ...["-purpose", "any"],
-        ...["-CAfile", system.files.realPath(anchor)],
-        "-no_check_time",
+        ...["-CAfile", files.realPath(join(layout.lib, ROOT_FILE))],
+        ...time,
         // The content would be repeated on standard output.
         ...["-out", "/dev/null"],
       ],
       timeoutMs: 120_000,
     });
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof AgentError)) throw error;
-    return `openssl does not accept the signature of ${fullName(handler)}: ${describe(error)}`;
   } finally {
-    system.files.remove(file);
+    files.remove(file);
+  }
+}
+
+/** The token is signed by a time stamping authority below its anchor, whose certificate was valid then. Errors: AgentError. */
+export async function verifyToken(
+  system: Pick<System, "files" | "exec">,
+  layout: Layout,
+  input: SignatureInput & { readonly timeAnchor?: string },
+  stamp: { readonly token: Uint8Array; readonly seconds: number },
+): Promise<void> {
+  const { files } = system;
+  const token = join(layout.lib, `${nameOf(input.archive)}_time_stamp.der`);
+  const anchor = join(layout.lib, `${nameOf(input.archive)}_time_root.pem`);
+  try {
+    files.write(token, stamp.token, { mode: 0o600 });
+    files.write(anchor, input.timeAnchor ?? MICROSOFT_TIME_ROOT_PEM, { mode: 0o600 });
+    await system.exec.run({
+      argv: [
+        input.opensslPath,
+        ...["cms", "-verify", "-binary", "-inform", "der"],
+        ...["-in", files.realPath(token)],
+        ...["-purpose", "timestampsign"],
+        ...["-CAfile", files.realPath(anchor)],
+        ...["-attime", String(stamp.seconds)],
+        ...["-out", "/dev/null"],
+      ],
+      timeoutMs: 30_000,
+    });
+  } finally {
+    files.remove(token);
+    files.remove(anchor);
   }
 }
 
@@ -162,6 +239,10 @@ export async function verifyPackage(
   emit("PackageSignatureResult", signatureProblem, goodSignature);
   if (signatureProblem !== undefined) return refuse(signatureProblem);
   system.log.info(goodSignature);
+  if (isRequired) {
+    const timeProblem = await verifySigningTime(system, layout, options);
+    if (timeProblem !== undefined) return refuse(timeProblem);
+  }
   const infoProblem = verifySigningInfo(system, options.staging, handler);
   const goodInfo = `Successfully validated handler manifest 'signingInfo' for extension '${name}'`;
   emit("PackageSigningInfoResult", infoProblem, goodInfo);

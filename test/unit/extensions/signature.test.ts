@@ -5,7 +5,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { defaultConfig } from "../../../src/config/table.ts";
-import { MICROSOFT_ROOT_PEM } from "../../../src/extensions/microsoft-root.ts";
+import {
+  MICROSOFT_ROOT_PEM,
+  MICROSOFT_TIME_ROOT_PEM,
+  MICROSOFT_TIME_ROOT_SHA256,
+} from "../../../src/extensions/microsoft-root.ts";
 import { createExtensionsRunner } from "../../../src/extensions/runner.ts";
 import { canVerify, isMicrosoftRoot } from "../../../src/extensions/signature.ts";
 import { createExec } from "../../../src/system/exec.ts";
@@ -55,6 +59,8 @@ beforeAll(() => {
     "-subj",
     "/CN=Signer",
   );
+  const own = ["-CA", "root.pem", "-CAkey", "root.key", "-days", "2", "-set_serial", "8"];
+  openssl("x509", "-req", "-in", "signer.csr", ...own, "-out", "valid.pem");
   // Expired as soon as it is made: only the chain counts (SIG-03).
   openssl(
     "x509",
@@ -75,7 +81,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(keys, { recursive: true, force: true }));
 
-const sign = (data: Uint8Array): string => {
+const sign = (data: Uint8Array, signer = "signer"): string => {
   writeFileSync(path.join(keys, "data"), data);
   const result = spawnSync(
     OPENSSL,
@@ -86,7 +92,7 @@ const sign = (data: Uint8Array): string => {
       "-in",
       "data",
       "-signer",
-      "signer.pem",
+      `${signer}.pem`,
       "-inkey",
       "signer.key",
       "-outform",
@@ -182,6 +188,9 @@ describe("the anchor", () => {
     expect(isMicrosoftRoot(MICROSOFT_ROOT_PEM)).toBe(true);
     expect(isMicrosoftRoot(readFileSync(path.join(keys, "root.pem"), "utf8"))).toBe(false);
     expect(isMicrosoftRoot("nothing")).toBe(false);
+    const ofTime = new X509Certificate(MICROSOFT_TIME_ROOT_PEM);
+    expect(ofTime.fingerprint256.replaceAll(":", "")).toBe(MICROSOFT_TIME_ROOT_SHA256);
+    expect(ofTime.subject).toContain("CN=Microsoft Root Certificate Authority 2010");
   });
 
   test.each([
@@ -290,6 +299,12 @@ describe("a package", () => {
     expect((await process(bytes, sign(Buffer.from("x")), { policy }))?.message).toContain(
       "does not accept the signature",
     );
-    expect(await process(bytes, sign(bytes), { policy })).toMatchObject({ status: "Ready" });
+    // The certificate has expired, and nothing says that it had not when it was used.
+    expect((await process(bytes, sign(bytes), { policy }))?.message).toContain(
+      "the certificate it was signed with is not valid now, and it has no time stamp",
+    );
+    expect(await process(bytes, sign(bytes, "valid"), { policy })).toMatchObject({
+      status: "Ready",
+    });
   });
 });
