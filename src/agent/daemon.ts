@@ -16,6 +16,9 @@ import { serve } from "./serve.ts";
 import { libDirectory } from "./settings.ts";
 import { markFailure } from "./start-up.ts";
 
+const LOCK_POLL_MS = 50;
+const LOCK_PATIENCE_MS = 3000;
+
 /**
  * `waagent -daemon`: one instance, boot steps, then all tasks until a signal (design D1). `-run-exthandlers` is the same
  * without boot steps, below another daemon. Resolves to the exit code: 0 after SIGTERM or when another daemon runs, 1
@@ -30,18 +33,28 @@ export async function runDaemon(context: AgentContext): Promise<number> {
   return context.arguments.verb === "daemon" ? asDaemon(context) : asExtensionHandler(context);
 
   async function asDaemon(given: AgentContext): Promise<number> {
-    const other = runningDaemon(base, config, pid());
-    const lock = other === undefined ? await acquireInstanceLock(base.root, "daemon") : undefined;
-    if (lock === undefined) {
-      base.log.info(`Daemon is already running: ${other ?? "another process holds the lock"}`);
-      return 0;
-    }
+    const lock = await becomeOnly();
+    if (lock === undefined) return 0;
     prepareLibrary();
     writePidFile(base, config, pid());
     try {
       return await live(given, true);
     } finally {
       lock.release();
+    }
+  }
+
+  /** undefined when another daemon runs. One that was killed keeps the lock until the kernel has cleared it away. */
+  async function becomeOnly(): Promise<{ release(): void } | undefined> {
+    for (let waited = 0; ; waited += LOCK_POLL_MS) {
+      const other = runningDaemon(base, config, pid());
+      const lock = other === undefined ? await acquireInstanceLock(base.root, "daemon") : undefined;
+      if (lock !== undefined) return lock;
+      if (other !== undefined || waited >= LOCK_PATIENCE_MS) {
+        base.log.info(`Daemon is already running: ${other ?? "another process holds the lock"}`);
+        return undefined;
+      }
+      await base.clock.sleep(LOCK_POLL_MS);
     }
   }
 

@@ -28,7 +28,7 @@ export async function killAt(
     { env: { WAAGENT_SANDBOX: "1" } },
   );
   try {
-    for (let waited = 0; !sandbox.exists("/run/reached"); waited += 10) {
+    for (let waited = 0; reached(sandbox) === ""; waited += 10) {
       if (waited > 60_000) throw new Error(`${program} was not reached: ${agent.output()}`);
       await Bun.sleep(10);
     }
@@ -36,9 +36,14 @@ export async function killAt(
     agent.signal("SIGKILL");
     await agent.exited;
   }
-  await sandbox.run(["kill", "-KILL", sandbox.read("/run/reached").trim()]);
+  await sandbox.run(["kill", "-KILL", reached(sandbox)]);
   await sandbox.run(["rm", "/run/reached", place]);
   if (earlier !== undefined) sandbox.write(place, earlier, 0o755);
+}
+
+/** The number of the program that was reached; empty until it is written as a whole. */
+function reached(sandbox: Sandbox): string {
+  return sandbox.exists("/run/reached") ? sandbox.read("/run/reached").trim() : "";
 }
 
 /** mkfs is ended some milliseconds after its start, so that every stretch of its work is hit now and then. */
