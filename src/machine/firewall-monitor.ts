@@ -24,6 +24,8 @@ export interface FirewallState {
   readonly checkedAt: number | undefined;
   /** `clock.monotonic()` of the last check that really listed the rules; undefined before the first. */
   readonly listedAt: number | undefined;
+  /** Address of the rules that were listed. */
+  readonly address: string | undefined;
   /** After a roll-back nothing is tried before this instant of `clock.monotonic()`. */
   readonly heldUntil: number;
   /** Why the rules are not in force; undefined when they are, or before the first check. */
@@ -43,6 +45,7 @@ export const initialFirewallState: FirewallState = {
   starts: undefined,
   checkedAt: undefined,
   listedAt: undefined,
+  address: undefined,
   heldUntil: 0,
   trouble: undefined,
   reports: { count: 0, at: 0 },
@@ -113,16 +116,24 @@ export async function checkFirewall(
   if (now < state.heldUntil) return state;
   const starts = state.starts === undefined ? undefined : lookAgain(system, state.starts);
   const { checkedAt, listedAt } = state;
-  if (starts !== undefined && checkedAt !== undefined && now - checkedAt < (check.periodMs ?? 0))
-    return { ...state, starts };
+  const isSame = state.address === check.address;
+  const isDue = checkedAt === undefined || now - checkedAt >= (check.periodMs ?? 0);
+  if (isSame && starts !== undefined && !isDue) return { ...state, starts };
   const isUnchanged =
     state.counts === undefined
       ? starts?.foreign === false
       : state.counts === telling(system, state.tool);
-  if (isUnchanged && listedAt !== undefined && now - listedAt < LISTING_PERIOD_MS)
+  if (isSame && isUnchanged && listedAt !== undefined && now - listedAt < LISTING_PERIOD_MS)
     return { ...state, starts, checkedAt: now };
 
-  let next: FirewallState = { ...state, listedAt: now, checkedAt: now, trouble: undefined };
+  const { address } = check;
+  let next: FirewallState = {
+    ...state,
+    address,
+    listedAt: now,
+    checkedAt: now,
+    trouble: undefined,
+  };
   const before = firstLook(system);
   const counted = countRuns(system.exec);
   try {

@@ -71,6 +71,35 @@ for (const fileSystem of ["ext4", "xfs", "btrfs"])
     },
   );
 
+for (const fileSystem of ["ext4", "xfs", "btrfs"])
+  diskTest(
+    `system.md BET-01: a mkfs.${fileSystem} that outlives its agent does not format what the next agent mounted`,
+    async () => {
+      using disk = createLoopDisk();
+      platformDisk(disk, "msdos");
+      await using sandbox = await createDiskSandbox(disk, 1);
+      const wanted = config(fileSystem);
+      const program = `mkfs.${fileSystem}`;
+      // It is slow: the agent is gone, and the next one done, before it begins.
+      const slow = `echo $$ >/run/reached; while [ ! -e /run/go ]; do sleep 0.05; done; $real "$@" >/run/late 2>&1; echo $? >/run/ended`;
+      await killAt(sandbox, ["resource-disk", wanted], { program, script: slow, outlives: true });
+      const next = await operate(sandbox, "resource-disk", wanted);
+      expect(next.result, next.log).toMatchObject({ state: "mounted", fileSystem });
+      sandbox.write(`${MOUNT_POINT}/precious`, "data\n");
+      sandbox.write("/run/go", "");
+      for (let waited = 0; !sandbox.exists("/run/ended"); waited += 20) {
+        if (waited > 20_000) throw new Error("The late mkfs did not end");
+        await Bun.sleep(20);
+      }
+      expect(sandbox.read("/run/ended").trim()).not.toBe("0");
+      await sandbox.run(["umount", MOUNT_POINT]);
+      const again = await operate(sandbox, "resource-disk", wanted);
+      expect(again.result, again.log).toMatchObject({ state: "mounted", fileSystem });
+      expect(sandbox.read(`${MOUNT_POINT}/precious`)).toBe("data\n");
+      await sandbox.run(["umount", MOUNT_POINT]);
+    },
+  );
+
 diskTest(
   "system.md BET-01: a format that failed and that somebody finished by hand is not done again over his files",
   async () => {

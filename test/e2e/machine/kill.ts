@@ -12,9 +12,14 @@ const STAY = "echo $$ >/run/reached; exec sleep 1000";
 export async function killAt(
   sandbox: Sandbox,
   request: readonly [operation: string, input: Readonly<Record<string, unknown>>],
-  point: { readonly program: string; readonly script: string },
+  point: {
+    readonly program: string;
+    readonly script: string;
+    /** The program goes on without its agent; its script tells by itself that it was reached. */
+    readonly outlives?: boolean;
+  },
 ): Promise<void> {
-  const { program, script } = point;
+  const { program, script, outlives = false } = point;
   const place = `${FOLDER}/${program}`;
   const earlier = sandbox.exists(place) ? sandbox.read(place) : undefined;
   if (earlier !== undefined) sandbox.write(`${place}.real`, earlier, 0o755);
@@ -22,7 +27,8 @@ export async function killAt(
     earlier === undefined
       ? (Bun.which(program, { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }) ?? program)
       : `${place}.real`;
-  sandbox.write(place, `#!/bin/bash\nreal=${real}\n${script}\n${STAY}\n`, 0o755);
+  const end = outlives ? "" : STAY;
+  sandbox.write(place, `#!/bin/bash\nreal=${real}\n${script}\n${end}\n`, 0o755);
   const agent = sandbox.spawn(
     ["/srv/bun", "/srv/waagent/test/e2e/machine/driver.ts", request[0], JSON.stringify(request[1])],
     { env: { WAAGENT_SANDBOX: "1" } },
@@ -36,7 +42,7 @@ export async function killAt(
     agent.signal("SIGKILL");
     await agent.exited;
   }
-  await sandbox.run(["kill", "-KILL", reached(sandbox)]);
+  if (!outlives) await sandbox.run(["kill", "-KILL", reached(sandbox)]);
   await sandbox.run(["rm", "/run/reached", place]);
   if (earlier !== undefined) sandbox.write(place, earlier, 0o755);
 }

@@ -148,6 +148,17 @@ test("where the kernel shows no counts, a check lists only after some program wa
   expect(system.commands).toHaveLength(1);
 });
 
+test("another WireServer gets its rules at once, whatever stands for those of the last one", async () => {
+  using system = createFakeSystem();
+  const table = installFakeIptables(system);
+  plantStarts(system);
+  const often = { ...check, periodMs: 30_000 };
+  const state = await checkFirewall(system, config, initialFirewallState, often);
+  const other = { ...often, address: "10.1.2.3" };
+  await checkFirewall(system, config, state, other);
+  expect(table.chains.get("OUTPUT")!.filter((rule) => rule.includes("10.1.2.3"))).toHaveLength(3);
+});
+
 test("between two checks it only looks at what is started, often enough to know its own threads", async () => {
   using system = createFakeSystem();
   installFakeIptables(system);
